@@ -86,13 +86,14 @@ def retry(
 def stat(
     subject: Annotated[str, typer.Argument(metavar="ID", help="slide-3 or case-1, see status.")],
     off: Annotated[bool, typer.Option("--off", help="Take the mark off.")] = False,
+    by: Annotated[str, typer.Option(help="Who wants it, for the history.")] = "",
     config: ConfigOption = None,
 ) -> None:
     """Put a slide or case, and all of its block, first in every lane."""
     settings = settings_with_logging(config)
     from appliance.operations.urgent import mark_stat
 
-    typer.echo(mark_stat(settings, subject, on=not off))
+    typer.echo(mark_stat(settings, subject, on=not off, by=by))
 
 
 def correct(

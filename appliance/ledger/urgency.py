@@ -6,8 +6,12 @@ from appliance.ledger.tables import CaseRow, SlideRow
 from appliance.ledger.transaction import Transaction
 
 
-def set_stat(tx: Transaction, row: SlideRow | CaseRow, on: bool, now: float) -> int:
+def set_stat(
+    tx: Transaction, row: SlideRow | CaseRow, on: bool, now: float, *, by: str = ""
+) -> int:
     """Mark a slide or case and all of its block; return how many were changed.
+
+    `by` is the person who wants it, empty where nobody said so.
 
     A slide that is not identified yet has no block: its block follows when it is.
     """
@@ -21,7 +25,7 @@ def set_stat(tx: Transaction, row: SlideRow | CaseRow, on: bool, now: float) -> 
             each.stat = on
             changed += 1
             tx.session.add(each)
-            tx.note(each.subject, "stat" if on else "stat-off", now)
+            tx.note(each.subject, "stat" if on else "stat-off", now, by=by)
     return changed
 
 

@@ -20,10 +20,10 @@ from appliance.intake.listing import Listing
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import SlideRow
 from appliance.ledger.transaction import Transaction
+from appliance.ledger.urgency import set_stat
 from appliance.operations.audited import Word, find_slide, service
 from appliance.operations.identify import identify_paths
 from appliance.operations.settings_text import settings_text
-from appliance.operations.urgent import mark_stat
 from appliance.operations.word import pair_slides
 from appliance.settings.destinations import PacsDestination
 from appliance.settings.settings import Settings
@@ -154,8 +154,12 @@ def try_pair(
             )
     if not paired:
         pair_slides(settings, *subjects, word, seen=seen)
-    for subject in subjects:
-        mark_stat(settings, subject, on=True)
+    with service(settings) as (tx, now):
+        rows = [find_slide(tx, subject) for subject in subjects]
+        changed = sum(set_stat(tx, row, True, now, by=word.by) for row in rows)
+        # A person asked for it, also where both are marked already.
+        for subject in () if changed else subjects:
+            tx.note(subject, "stat", now, by=word.by)
     return f"{subjects[0]} and {subjects[1]} go through the line before all others"
 
 

@@ -9,16 +9,21 @@ from appliance.ledger.tables import CaseRow, SlideRow, id_named
 from appliance.ledger.urgency import set_stat
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
+from appliance.text import is_text
 
 
-def mark_stat(settings: Settings, subject: str, *, on: bool) -> str:
+def mark_stat(settings: Settings, subject: str, *, on: bool, by: str = "") -> str:
     """Mark a slide or case and its block as STAT, or take the mark off; say what happens next.
+
+    `by` is who wants it, in any form; empty where nobody said so.
 
     Raises
     ------
     SettingsError
-        If there is no such subject.
+        If there is no such subject, or `by` is not readable.
     """
+    if not by.isprintable() or not is_text(by):
+        raise SettingsError("--by: say who wants it, in readable text.")
     ledger = open_ledger(settings)
     try:
         with ledger.transaction() as tx:
@@ -31,7 +36,7 @@ def mark_stat(settings: Settings, subject: str, *, on: bool) -> str:
                 raise SettingsError(
                     f"no {subject!r}. `tandem status` lists ids such as slide-3 and case-1."
                 )
-            set_stat(tx, row, on, time.time())
+            set_stat(tx, row, on, time.time(), by=by.strip())
     finally:
         ledger.close()
     if on:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
+from typer.testing import CliRunner
 
+from appliance.cli.main import app
 from appliance.domain import HE, HER2
 from appliance.findings.findings import Findings
 from appliance.ledger.heartbeat import LaneSign, write_sign
@@ -271,3 +274,22 @@ def test_the_first_run_pairs_no_slide_whose_name_is_not_read_and_no_other_file(
     assert lab.rows() == before
     press()
     assert dict(page.query_params) == {"he": "1", "other": "2"}
+
+
+def test_who_wants_a_block_first_stands_beside_the_event(lab: Lab) -> None:
+    lab.slide("S26-0000009", HE)
+    lab.slide("S26-0000009", HER2)
+
+    def people() -> list[tuple[str, str]]:
+        with lab.ledger.transaction() as tx:
+            found = tx.events("slide-1") + tx.events("slide-2")
+        return [(each.code, each.by) for each in found if each.code.startswith("stat")]
+
+    for times in (1, 2):  # a second word changes nothing, and is one
+        assert actions.try_pair(lab.settings, "slide-1", "slide-2", by=ADMIN).done
+        assert people() == [("stat", ADMIN.name)] * 2 * times
+    given = ["stat", "slide-1", "--off", "--config", os.environ["TANDEM_CONFIG"]]
+    CliRunner().invoke(app, [*given, "--by", "Ito^Bert"])
+    assert people().count(("stat-off", "Ito^Bert")) == 2
+    refused = CliRunner().invoke(app, [*given, "--by", "torn \x0b"])
+    assert "--by: say who wants it" in str(refused.exception)
