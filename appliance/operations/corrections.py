@@ -29,7 +29,7 @@ from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.queries import Queries
 from appliance.ledger.tables import CaseRow, SlideRow, id_named, id_of, set_reason
 from appliance.ledger.transaction import Transaction
-from appliance.operations.seen import result_name
+from appliance.operations.seen import NO_RESULT, result_name
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
 from appliance.text import is_text, readable
@@ -137,8 +137,8 @@ def rerun_case(
     """Analyze a case that has a result once more, with the weights and settings of today.
 
     `by` is who asked for it, in any form; empty where nobody said so. `result` is the key or the
-    name (`result_name`) of the result that the person saw; empty: the standing one. `also_signed`
-    tells whether this person may take a result away that somebody signed.
+    name (`result_name`) of the result that the person saw, `NO_RESULT` where there was none; empty:
+    the standing one. `also_signed` tells whether this person may take a signed result away.
 
     Sidecars that are there are read again: a corrected organ or specimen counts from here on. One
     that a person said of the slide (``tandem identify set``) stays. So does what was frozen at
@@ -167,7 +167,7 @@ def rerun_case(
         now = time.time()
         with ledger.transaction() as tx:
             row = _ended(tx, subject, CaseState.FAILED)
-            _require_seen(row, case.findings_key)
+            _require_seen(row, case.findings_key or NO_RESULT)
             for slide in _slides_to_rerun(tx, row):
                 _take_words(tx, slide, found.get(id_of(slide)), now)
             row.findings_key = row.score = ""
@@ -289,7 +289,7 @@ def _require_ended(case: CaseRow, *also: CaseState) -> None:
 
 def _require_seen(case: CaseRow, result: str) -> None:
     """Refuse a word on another result than the standing one; an empty `result` is any."""
-    if result and result_name(result) != result_name(case.findings_key):
+    if result and result_name(result) != (result_name(case.findings_key) or NO_RESULT):
         raise SettingsError(
             f"{case.subject}: its result changed since you opened it. Look at it again."
         )

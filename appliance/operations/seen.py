@@ -10,6 +10,8 @@ from appliance.ledger.tables import CaseRow, SlideRow
 
 DIGITS = 12
 """Digits of a name; the key of a result has 32."""
+NO_RESULT = "none"
+"""Name by which a person says that there was no result."""
 
 
 def result_name(findings_key: str) -> str:

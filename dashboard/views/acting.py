@@ -12,7 +12,7 @@ import streamlit as st
 from appliance.findings.findings import Findings
 from appliance.ledger.heartbeat import life
 from appliance.ledger.lifecycle import CaseState
-from appliance.operations.seen import result_name
+from appliance.operations.seen import NO_RESULT, result_name
 from appliance.operations.users import Role
 from dashboard import actions
 from dashboard.access import of_server
@@ -167,7 +167,8 @@ def _rerun(case: str, seen: str, undone: str, *, failed: bool) -> None:
             st.write("Only the writing of its objects failed: *Try again* keeps the result.")
         by = _person()
         if st.form_submit_button("Rerun", type="primary"):
-            _finish(actions.rerun(look.settings(), case, result=seen, by=by), by)
+            answer = actions.rerun(look.settings(), case, result=seen or NO_RESULT, by=by)
+            _finish(answer, by)
 
 
 @st.dialog("Try again")

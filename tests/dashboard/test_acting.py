@@ -337,3 +337,36 @@ def test_the_form_of_a_rerun_says_who_signed_a_result_that_cannot_be_read(
     monkeypatch.setattr("dashboard.views.acting.may_act", may_no_more_than_an_operator)
     (button,) = [each for each in open_case().button if each.label == "Rerun"]
     assert button.disabled and "takes a pathologist" in (button.help or "")
+
+
+def test_a_rerun_of_a_case_without_a_result_is_no_word_on_a_later_one(
+    lab: Lab, findings: Findings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case_id = lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000001", HER2)
+    lab.move_case(case_id, CaseState.READY)
+    lab.move_case(case_id, CaseState.FAILED)
+    page = open_case()
+    press(page, "Rerun")
+    said: list[str] = []
+
+    def keep(*_: object, result: str, by: Person) -> actions.Answer:
+        said.append(result)
+        return actions.Answer(False, "")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(actions, "rerun", keep)
+        for button in [button for button in page.button if button.label == "Rerun"]:
+            button.click()  # that of the page, and that of the form
+        page.run(timeout=180)
+    assert not page.exception and said == ["none"]
+    # A colleague tries again meanwhile, and somebody signs what comes of it.
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, findings)
+    lab.write(case_id)
+    lab.deliver(case_id)
+    sign(lab)
+    assert "its result changed since you opened it" in rerun(lab, ANNA, *said)
+    lab.move_case(case_id, CaseState.READY, findings_key="", score="")
+    lab.move_case(case_id, CaseState.FAILED)
+    assert "is analyzed again" in rerun(lab, ANNA, *said)
