@@ -30,10 +30,13 @@ BARCODE_PROPERTIES = (
 """OpenSlide properties in which scanners store the barcode of the label."""
 ACCESSION_PROPERTY = "dicom.AccessionNumber"
 _DAY = re.compile(
-    r"(?:19|20)\d{2}([-./]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])(?:\d{6})?"
-    r"|(?:0[1-9]|[12]\d|3[01])([-./]?)(?:0[1-9]|1[0-2])\2(?:19|20)\d{2}"
+    r"(?P<year>(?:19|20)\d{2})([-./]?)(?P<month>0[1-9]|1[0-2])\2(?P<day>0[1-9]|[12]\d|3[01])"
+    r"|(?P<d>0[1-9]|[12]\d|3[01])([-./]?)(?P<m>0[1-9]|1[0-2])\6(?P<y>(?:19|20)\d{2})"
 )
-_COUNTER = re.compile(r"(?P<word>[a-z]{2,})[ _-]?\d+", re.IGNORECASE)
+_DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "AcquisitionDateTime", "ContentDate")
+"""Dates in a DICOM header with which a scanner may fill the AccessionNumber."""
+# IMG-0001 counts; PAT2600031 is a laboratory's accession of a year and a number.
+_COUNTER = re.compile(r"(?P<word>[a-z]{2,})[ _-]?\d{1,4}", re.IGNORECASE)
 
 
 class NameSources:
@@ -87,7 +90,8 @@ class NameSources:
     def of_header(self, properties: Mapping[str, str]) -> Iterator[Claim]:
         """Return what the header's own fields say: accession and stain.
 
-        A scanner without a worklist fills AccessionNumber with a word, a day or a counter.
+        A scanner without a worklist fills AccessionNumber with a word, a day or a counter. A day
+        is one of the header's own dates, where it has any: other numbers may look like a day.
         """
         accession = properties.get(ACCESSION_PROPERTY, "").strip()
         stains = [v for key, v in properties.items() if "stain" in key.lower() and v]
@@ -99,7 +103,7 @@ class NameSources:
             yield Claim(
                 source="header",
                 text=readable("; ".join((accession, *stains)).strip("; ")),
-                accession="" if _is_filler(accession) else readable(accession),
+                accession="" if _is_filler(accession, properties) else readable(accession),
                 stain=stain.stain if stain else "",
                 kind=stain.kind if stain else "",
                 doubts=(both,) if len(named) > 1 else (),
@@ -136,14 +140,24 @@ class NameSources:
         )
 
 
-def _is_filler(accession: str) -> bool:
-    """Return whether an AccessionNumber states none: ``UNKNOWN``, ``20261120``, ``Slide1``."""
+def _is_filler(accession: str, properties: Mapping[str, str]) -> bool:
+    """Return whether an AccessionNumber states none: ``UNKNOWN``, the scan's day, ``Slide1``."""
     counter = _COUNTER.fullmatch(accession)
     return (
         names_nothing(accession)
-        or _DAY.fullmatch(accession) is not None
+        or _is_own_day(accession, properties)
         or (counter is not None and counter["word"].lower() in COUNTED)
     )
+
+
+def _is_own_day(accession: str, properties: Mapping[str, str]) -> bool:
+    """Return whether a text is a date of its header; any day, where the header has no date."""
+    found = _DAY.fullmatch(accession)
+    if found is None:
+        return False
+    day = "".join(found.group("year", "month", "day") if found["year"] else found.group(*"ymd"))
+    stated = [properties.get(f"dicom.{keyword}", "").strip()[:8] for keyword in _DATES]
+    return day in stated or not any(stated)
 
 
 def _clear_text(value: str) -> str:
