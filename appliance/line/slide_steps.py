@@ -6,7 +6,7 @@ import json
 import logging
 from pathlib import Path
 
-from appliance.assays.registry import find_assay, interim_reader, is_read_alone
+from appliance.assays.registry import find_assay, interim_reader, is_read_alone, vocabulary
 from appliance.delivery.orders import told_by
 from appliance.domain import QuarantineReason, Stain
 from appliance.intake.block import leave_block, make_ready
@@ -15,6 +15,7 @@ from appliance.intake.content import lose_slide
 from appliance.intake.identity.evidence import Outcome as Verdicts
 from appliance.intake.identity.evidence import Verdict
 from appliance.intake.identity.identify import evidence_json
+from appliance.intake.identity.sources import NameSources
 from appliance.intake.pair import join_block, take_place
 from appliance.intake.parts import another_part
 from appliance.intake.said import KEEP, hold_on, keep_former, said_of_bytes
@@ -119,7 +120,8 @@ def _join(
         set_reason(row, verdict.kind, params)
         tx.advance(row, SlideState.OTHER, now=now, code="not-for-an-assay", params=params)
         return False
-    if apart := another_part(row, tx.slides_of_block(row.accession, row.block)):
+    sources = NameSources(vocabulary(context.settings), context.settings.identify)
+    if apart := another_part(row, tx.slides_of_block(row.accession, row.block), sources):
         reason = QuarantineReason.IDENTITY_CONFLICT
         set_reason(row, reason, {"detail": apart})
         tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=row.reason)

@@ -318,6 +318,32 @@ def test_a_slide_of_an_edition_that_kept_no_mark_is_of_any_part(context: StepCon
 
 
 @pytest.mark.parametrize(
+    ("former", "later", "joins"),
+    [
+        ("S26-31-2_A1_HE", "S26-31-2_A1_HER2", True),
+        ("S26-31-2_A1_HE", "S26-31-2_A1_HE_2", True),
+        ("S26-31_Jar_2_A1_HE", "S26-31_Jar_2_A1_HER2", True),
+        ("S26-31_Jar_2_A1_HE", "S26-31_A1_HER2", False),
+        ("S26-31_A1_HE", "S26-31-2_A1_HER2", False),
+    ],
+)
+def test_a_mark_that_a_former_edition_did_not_know_is_read_when_slides_are_compared(
+    context: StepContext, former: str, later: str, joins: bool
+) -> None:
+    """Edition 7879729 kept an empty mark of these."""
+    scans = context.settings.watch.folder
+    first = identified(context, write_svs(scans / f"{former}.svs", 1))
+    with context.ledger.transaction() as tx:
+        row = tx.slide(first.id or 0)
+        assert row is not None
+        row.evidence = json.dumps([claim | {"part": ""} for claim in json.loads(row.evidence)])
+        tx.session.add(row)
+    row = identified(context, write_svs(scans / f"{later}.svs", 2))
+    assert row.state == (SlideState.IDENTIFIED if joins else SlideState.QUARANTINED)
+    assert row.block == "A1"
+
+
+@pytest.mark.parametrize(
     ("name", "state"),
     [("scan", SlideState.IDENTIFIED), ("S26-31_A1", SlideState.QUARANTINED)],
 )
