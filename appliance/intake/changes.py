@@ -32,13 +32,24 @@ NO_SIGNATURE = Signature(0, 0)
 READ = "read"
 """Parameter of the event by which a slide that was read arrives again: the bytes that were read."""
 Kind = Literal[
-    "added", "changed", "came-back", "arrived", "not-whole", "no-base", "gone", "part-of"
+    "added",
+    "changed",
+    "came-back",
+    "recounted",
+    "arrived",
+    "not-whole",
+    "no-base",
+    "gone",
+    "part-of",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A change of one slide; `slide` is the path of the slide that it is a part of."""
+    """A change of one slide; `slide` is the path of the slide that it is a part of.
+
+    `recounted`: its files are as they were, and a former edition counted more of them.
+    """
 
     kind: Kind
     path: str
@@ -97,6 +108,8 @@ def _apply(tx: Transaction, change: Change, now: float) -> None:
         return
     if change.kind in ("added", "changed", "came-back"):
         _take_back(tx, row, change, now)
+    elif change.kind == "recounted":
+        _set_signature(tx, row, change.signature)
     elif row.state == SlideState.ARRIVING:
         _end_arrival(tx, row, change, now)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.intake.completeness import Signature
@@ -84,6 +84,20 @@ def found_again(slide: FoundSlide) -> FoundSlide | None:
     return FoundSlide(slide.path, tuple(files), slide.series, base)
 
 
+def former_signature(slide: FoundSlide) -> Signature | None:
+    """Return the signature that former editions kept of an MRXS slide; None of others.
+
+    They counted what servers leave in its folder, too.
+    """
+    if suffix_of(slide.path) != ".mrxs":
+        return None
+    try:
+        files = (slide.files[0], *_data_of_mrxs(slide.path, junk=True))
+    except OSError:
+        return None
+    return replace(slide, files=files).signature
+
+
 def found_file(path: str) -> FoundSlide | None:
     """Return the slide of a single file; None where it is no regular file."""
     if not os.path.isfile(path):  # noqa: PTH113  paths are text here
@@ -111,5 +125,5 @@ def _mrxs(file: ListedFile) -> FoundSlide:
         return FoundSlide(file.path, (file,), unreadable=str(Path(file.path).with_suffix("")))
 
 
-def _data_of_mrxs(path: str) -> list[ListedFile]:
-    return [_listed(str(file)) for file in data_of_mrxs(Path(path))]
+def _data_of_mrxs(path: str, *, junk: bool = False) -> list[ListedFile]:
+    return [_listed(str(file)) for file in data_of_mrxs(Path(path), junk=junk)]

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from appliance.intake.changes import Change, Kind
 from appliance.intake.completeness import Signature, is_rounded
-from appliance.intake.found import FoundSlide
+from appliance.intake.found import FoundSlide, former_signature
 from appliance.intake.known import Known
 from appliance.intake.listing import Listing
 from appliance.intake.path_names import is_below
@@ -81,9 +81,11 @@ class Look:
         if row is None:
             self._change("added", slide.path, signature)
         elif row.state != SlideState.ARRIVING.value:
-            # Another mount of the share rounds times differently.
-            same_time = is_rounded(row.modified_ns, signature.modified_ns)
-            same = same_time and row.size_bytes == signature.size_bytes
+            same = _is_of(row, signature)
+            if not same and _is_of(row, former_signature(slide)):
+                same = True
+                if not row.gone:
+                    self._change("recounted", slide.path, signature)
             if same and not row.gone:
                 self._pending.forget(slide.path)
                 return
@@ -158,6 +160,15 @@ class Look:
 
     def _change(self, kind: Kind, path: str, signature: Signature) -> None:
         self._changes.append(Change(kind=kind, path=path, signature=signature))
+
+
+def _is_of(row: Known, signature: Signature | None) -> bool:
+    """Return whether a row has a signature; another mount of the share rounds times differently."""
+    return (
+        signature is not None
+        and row.size_bytes == signature.size_bytes
+        and is_rounded(row.modified_ns, signature.modified_ns)
+    )
 
 
 def _is_hidden(path: str, listing: Listing) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from fixtures.site import PATIENCE_S, WINDOW_S, Site
 
 from appliance.intake.report import read_report
+from appliance.ledger.tables import SlideRow
 from appliance.slides.files import fingerprint, fingerprints
 
 
@@ -159,6 +160,39 @@ def test_what_servers_leave_in_the_folder_of_an_mrxs_slide_is_no_part_of_it(
     assert fingerprints(slide)[1] != before
     touch(slide.with_suffix(""), "Data0002.dat")
     assert fingerprint(slide) != before
+    assert site.run() == {slide.name: "arriving"}
+
+
+@pytest.mark.parametrize("state", ["read", "quarantined", "superseded"])
+@pytest.mark.parametrize("junk", [".DS_Store", "Thumbs.db", "@eaDir/Data0000.dat@SynoEAStream"])
+def test_an_mrxs_slide_of_which_a_former_edition_counted_junk_is_not_taken_up_anew(
+    site: Site, junk: str, state: str
+) -> None:
+    slide = mrxs(site.scans)
+    site.arrive()
+    now = site.rows()[slide.name]
+    touch(slide.with_suffix(""), junk)
+    later_ns = now.modified_ns + 60 * 10**9
+    os.utime(slide.with_suffix("") / junk, ns=(later_ns, later_ns))
+
+    def as_before(row: SlideRow) -> None:
+        row.size_bytes, row.modified_ns, row.state = now.size_bytes + 1, later_ns, state
+
+    site.set(slide.name, as_before)
+    with site.ledger.transaction() as tx:
+        events = len(tx.events(now.subject))
+    assert site.run() == {slide.name: state}
+    assert site.run(WINDOW_S) == {slide.name: state}
+    row = site.rows()[slide.name]
+    assert (row.size_bytes, row.modified_ns) == (now.size_bytes, now.modified_ns)
+    assert not site.scan.busy
+    with site.ledger.transaction() as tx:
+        assert len(tx.events(now.subject)) == events
+    (slide.with_suffix("") / junk).unlink()
+    assert site.run() == {slide.name: state}
+    # A data file that changed is a change, whatever lies beside it.
+    site.set(slide.name, as_before)
+    touch(slide.with_suffix(""), junk, "Data0002.dat")
     assert site.run() == {slide.name: "arriving"}
 
 
