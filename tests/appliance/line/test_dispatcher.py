@@ -512,22 +512,22 @@ def test_a_step_that_takes_too_long_twice_sets_the_slide_aside(line: Line) -> No
 
 
 def test_a_case_that_left_its_state_and_came_back_takes_no_result(line: Line) -> None:
-    """A rescan came during the analysis, and was read before it ended (several GPUs)."""
+    """A rescan came during the alignment, and was read before it ended (several GPUs)."""
 
-    def rescanned(*_: Any) -> AnalyzedCase:
+    def rescanned(*_: Any) -> Outcome:
         with line.ledger.transaction() as tx:
             (case,) = tx.cases()
             tx.advance(case, CaseState.WAITING, now=line.now + 1, code="came-anew")
             tx.advance(case, CaseState.READY, now=line.now + 2)
-        return AnalyzedCase(findings_key="findings/old", score="3+", review=[], times=())
+        return Outcome(key="align/old", times=())
 
-    line.told.answers["analyze"] = rescanned
+    line.told.answers["align_case"] = rescanned
     line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
     for _ in range(9):
         work = claim_work(line.context)
         assert work is not None
         do_work(line.context, line.told, work)
-        if work.step.name == "analyze":
+        if work.step.name == "align":
             break
     assert (line.case().state, line.case().score, line.case().claimed_by) == ("ready", "", "")
 
