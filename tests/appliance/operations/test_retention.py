@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,14 @@ from appliance.delivery import retired
 from appliance.delivery.left_out import leave_out
 from appliance.ledger.backups import newest_good
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import CaseState
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.start import open_at_start
+from appliance.ledger.tables import CaseRow, id_of
+from appliance.ledger.transaction import Transaction
 from appliance.ledger.verify import verify
+from appliance.operations import retention
 from appliance.operations.backup import restore_ledger, verify_ledger
+from appliance.operations.disk import set_retained
 from appliance.operations.retention import (
     ASIDE,
     Plan,
@@ -52,7 +58,7 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, list[Nigh
 @pytest.fixture(scope="module")
 def two_days(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     settings = month_settings(tmp_path_factory.mktemp("days") / "state", keep_days=KEEP_DAYS)
-    assert list(Month(settings, slides=4, kilobytes=20).nights(2))[-1].lost == 0
+    assert list(Month(settings, slides=6, kilobytes=20).nights(2))[-1].lost == 0
     return settings
 
 
@@ -110,7 +116,7 @@ def test_a_backup_in_a_second_folder_goes_on_where_it_was(
 def test_a_dry_run_says_what_goes_and_changes_nothing(young: Settings) -> None:
     before = folders(young)
     plan = plan_retention(young, LATER)
-    # One of four cases is refused and one held; each has two slides.
+    # One of six cases is refused and one held; each has two slides.
     assert {(each.stays, each.key.step) for each in plan.kept} >= {("in-work", "wsm")}
     assert {each.why for each in plan.gone} == {"age"} and plan.size > 0
     assert folders(young) == before
@@ -155,7 +161,9 @@ def test_short_room_takes_what_is_delivered_before_its_days_and_the_last_day_sta
     plan = plan_retention(settings, FIRST + 1.8 * DAY)
     assert {each.why for each in plan.gone} == {"space"}
     owners = {owner for each in plan.gone for owner in each.owners}
-    assert owners == {"case-1", "case-2", "slide-1", "slide-2", "slide-3", "slide-4"}
+    assert owners == {f"case-{n}" for n in range(1, 4)} | {f"slide-{n}" for n in range(1, 7)}
+    # Of the last day one case is delivered: nothing but its age keeps it.
+    assert {each.stays for each in plan.kept if each.owners == ("case-6",)} == {"young"}
     plenty = young.model_copy(update={"retention": Retention(keep_days=1000, free_gib=0)})
     assert plan_retention(plenty, LATER).gone == ()
 
@@ -198,8 +206,10 @@ def test_an_artifact_that_no_record_names_stays(young: Settings) -> None:
     key = ArtifactKey("tumor", "0" * 32)
     stray = young.artifacts_dir / key.step / key.digest
     stray.mkdir()
-    retain_later(young)
+    os.utime(stray, (FIRST, FIRST))
+    done = retain_later(young)
     assert stray.is_dir()
+    assert [each.stays for each in done.kept if each.key == key] == ["unknown"]
 
 
 def test_a_damaged_slide_stays_and_keeps_no_other_from_going(young: Settings) -> None:
@@ -276,3 +286,99 @@ def test_a_refused_object_that_is_not_sent_again_keeps_nothing(how: str, young: 
     assert refused
     kept = [each for each in plan_retention(young, LATER).kept if subject in each.owners]
     assert [each.stays for each in kept if each.stays == "in-work"] == []
+
+
+def changed_case(change: Callable[[Transaction, CaseRow], None]) -> Callable[[Transaction], None]:
+    """Return a change of the first case, which is delivered."""
+
+    def do(tx: Transaction) -> None:
+        case = tx.case(1)
+        assert case is not None and case.state == CaseState.DELIVERED
+        change(tx, case)
+        tx.session.add(case)
+
+    return do
+
+
+def changed_slide(**values: object) -> Callable[[Transaction], None]:
+    """Return a change of the first case's H&E slide."""
+
+    def do(tx: Transaction) -> None:
+        slide = tx.slide(1)
+        assert slide is not None and slide.state == SlideState.READ
+        for name, value in values.items():
+            setattr(slide, name, value)
+        tx.session.add(slide)
+
+    return do
+
+
+def ask_for_another_result(tx: Transaction, case: CaseRow) -> None:
+    tx.advance(case, CaseState.READY, now=FIRST, code="rerun")
+
+
+def hold_it(tx: Transaction, case: CaseRow) -> None:
+    tx.advance(case, CaseState.HELD, now=FIRST)
+
+
+def claim_it(_tx: Transaction, case: CaseRow) -> None:
+    case.claimed_by = "a daemon"
+
+
+def doubt_one_object(tx: Transaction, case: CaseRow) -> None:
+    row = tx.deliveries(id_of(case))[0]
+    row.state = DeliveryState.UNPROVEN
+    tx.session.add(row)
+
+
+@pytest.mark.parametrize(
+    ("subject", "change"),
+    [
+        ("case-1", changed_case(ask_for_another_result)),
+        ("case-1", changed_case(hold_it)),
+        ("case-1", changed_case(claim_it)),
+        ("case-1", changed_case(doubt_one_object)),
+        ("slide-1", changed_case(ask_for_another_result)),
+        ("slide-1", changed_slide(state=SlideState.INSPECTED)),
+        ("slide-1", changed_slide(claimed_by="a daemon")),
+        ("slide-1", changed_slide(accession="S9")),
+    ],
+    ids=["rerun", "held", "claimed", "unproven", "rerun-slide", "unread", "claimed-slide", "alone"],
+)
+def test_what_is_in_work_again_stays(
+    young: Settings, subject: str, change: Callable[[Transaction], None]
+) -> None:
+    """All objects were proven once, and all data are old: what a row says keeps them."""
+    mine = {each.key for each in plan_retention(young, LATER).gone if each.owners == (subject,)}
+    assert mine
+    with closing(Ledger(young.ledger_url)) as ledger, ledger.transaction() as tx:
+        change(tx)
+    kept = {each.key: each.stays for each in plan_retention(young, LATER).kept}
+    assert {kept.get(key) for key in mine} == {"in-work"}
+
+
+def test_a_case_that_is_rerun_after_the_plan_keeps_its_data(
+    young: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = retention.plan_retention
+
+    def plan_then_rerun(settings: Settings, now: float | None = None) -> Plan:
+        plan = real(settings, now)
+        with closing(Ledger(settings.ledger_url)) as ledger, ledger.transaction() as tx:
+            changed_case(ask_for_another_result)(tx)
+        return plan
+
+    planned = [each for each in plan_retention(young, LATER).gone if "case-1" in each.owners]
+    monkeypatch.setattr(retention, "plan_retention", plan_then_rerun)
+    done = retain_later(young)
+    assert planned and {str(each.key) for each in planned} <= set(folders(young))
+    assert "case-2" in {owner for each in done.gone for owner in each.owners}
+    assert "case-1" not in {owner for each in done.gone for owner in each.owners}
+
+
+def test_a_last_time_of_the_future_keeps_retention_from_nothing(young: Settings) -> None:
+    set_retained(young, LATER + 30 * DAY)
+    assert plan_retention(young, LATER).gone
+    with closing(Ledger(young.ledger_url)) as ledger:
+        retain_if_due(young, ledger, LATER)
+    assert plan_retention(young, LATER).gone == ()
