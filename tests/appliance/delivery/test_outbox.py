@@ -415,6 +415,18 @@ class TestSharedSlide:
         shared.outbox.run()
         assert [shared.case(n) for n in (1, 2)] == [CaseState.DELIVERED] * 2
 
+    def test_one_case_is_withdrawn_and_the_other_is_delivered_with_it(self, shared: Desk) -> None:
+        with shared.ledger.transaction() as tx:
+            case = tx.case(1)
+            assert case is not None
+            withdraw(tx, case, shared.now)
+            tx.advance(case, CaseState.WAITING, now=shared.now)
+        assert shared.rows()["1.WSM"].state == DeliveryState.QUEUED
+        shared.outbox.run()
+        assert sorted(shared.told.sent) == ["1.WSM", "2.SEG", "2.SR"]
+        assert shared.case(2) == CaseState.DELIVERED
+        assert {shared.rows()[f"1.{kind}"].reason for kind in ("SR", "SEG")} == {"withdrawn"}
+
 
 def test_a_destination_that_hangs_holds_up_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
