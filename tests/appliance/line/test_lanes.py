@@ -21,9 +21,10 @@ from appliance.ledger.transaction import Transaction
 from appliance.line import lanes as lanes_module
 from appliance.line.case_steps import AnalyzedCase
 from appliance.line.child import Limits
-from appliance.line.claiming import claim_work
-from appliance.line.closing import release_work
+from appliance.line.claiming import CaseWork, Work, claim_work
+from appliance.line.closing import close_case, close_slide, release_work, set_aside
 from appliance.line.context import StepContext
+from appliance.line.dispatcher import do_work
 from appliance.line.executors import Resource, Slot
 from appliance.line.lanes import Lanes
 from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome, SlideRead
@@ -226,18 +227,41 @@ def test_a_case_is_aligned_ahead_of_the_networks_and_no_more(context: StepContex
     assert third is not None and (third.step.name, third.job.row.subject) == ("align", "case-3")
 
 
-def test_an_answer_of_an_old_claim_is_dropped(context: StepContext) -> None:
-    arrive(context, "S26-1_A1_HE.svs")
-    late = claim_work(context, "intake")
+def close(context: StepContext, work: Work) -> None:
+    """Close a step with its answer."""
+
+    def finish(*_: object) -> None:
+        raise AssertionError("an answer of an old claim was taken")
+
+    if isinstance(work, CaseWork):
+        close_case(context, work.job, finish)
+    else:
+        close_slide(context, work.job, finish)
+
+
+def give_up(context: StepContext, work: Work) -> None:
+    set_aside(context, work, RuntimeError("odd"))
+
+
+@pytest.mark.parametrize("end", [release_work, give_up, close])
+@pytest.mark.parametrize("subject", ["slide-1", "case-1"])
+def test_an_answer_of_an_old_claim_is_dropped(
+    context: StepContext, subject: str, end: Callable[[StepContext, Work], None]
+) -> None:
+    arrive(context, "S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    while (late := claim_work(context)) is not None and late.job.row.subject != subject:
+        do_work(context, Sleeper({}), late)
     assert late is not None
     with context.ledger.transaction() as tx:
         tx.release_claims()  # the daemon was killed and started again
-    again = claim_work(context, "intake")
-    assert again is not None
-    release_work(context, late)
+    again = claim_work(context)
+    assert again is not None and again.job.row.subject == subject
+    end(context, late)
     with context.ledger.transaction() as tx:
-        row = tx.slides()[0]
+        row = tx.case(1) if subject == "case-1" else tx.slide(1)
+        assert row is not None
         assert (row.claimed_by, row.claim_token) == ("test", again.job.row.claim_token)
+        assert (row.state, row.reason) == (again.job.row.state, "")
 
 
 def test_a_ledger_that_cannot_be_written_holds_the_lanes_and_loses_no_claim(
