@@ -532,8 +532,9 @@ def test_a_case_that_left_its_state_and_came_back_takes_no_result(line: Line) ->
     assert (line.case().state, line.case().score, line.case().claimed_by) == ("ready", "", "")
 
 
-def test_a_full_disk_holds_case_and_slide(line: Line) -> None:
-    full = OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_holds_case_and_slide(line: Line, number: int) -> None:
+    full = OSError(number, "No space left on device")
     line.told.answers["analyze"] = full
     line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
     line.work()
