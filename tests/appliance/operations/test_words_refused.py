@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from appliance.errors import SettingsError
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.transaction import Transaction
 from appliance.operations import corrections
-from appliance.operations.corrections import confirm_score, rerun_case
+from appliance.operations.corrections import confirm_score, correct_score, rerun_case
+from appliance.settings.settings import Settings
 
 ANNA = "Müller^Anna"
 
@@ -54,3 +56,26 @@ def test_a_rerun_takes_no_result_away_that_was_signed_while_it_read_the_sidecars
     case = clinic.case
     assert [case.findings_key] == signed
     assert (case.state, case.score) == ("delivered", "2+")
+
+
+def confirm(settings: Settings) -> str:
+    return confirm_score(settings, "case-1", by=ANNA)
+
+
+def correct(settings: Settings) -> str:
+    return correct_score(settings, "case-1", "1+", by=ANNA, why="pale")
+
+
+@pytest.mark.parametrize("speak", [confirm, correct])
+def test_nobody_signs_a_result_that_is_not_what_was_written(
+    clinic: Clinic, speak: Callable[[Settings], str]
+) -> None:
+    before = clinic.case
+    file = clinic.settings.artifacts_dir / before.findings_key / "findings.json"
+    data = file.read_bytes()
+    assert b'"2+"' in data
+    file.write_bytes(data.replace(b'"2+"', b'"3+"', 1))  # one bit: it can still be read
+    with pytest.raises(SettingsError, match=r"is not what was written.*tandem rerun case-1"):
+        speak(clinic.settings)
+    assert clinic.case == before
+    assert clinic.do(lambda tx: [*tx.notes("confirmed-by"), *tx.notes("corrected-by")]) == []
