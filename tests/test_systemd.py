@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fixtures.confine import settings_of
+from fixtures.judges import require_judge
 
 SYSTEMD = Path(__file__).resolve().parents[1] / "systemd"
 UNITS = sorted(path.name for path in SYSTEMD.glob("*.service"))
@@ -16,10 +17,7 @@ MOST_EXPOSED, MOST_EXPOSED_WITH_GPU = 2.0, 2.5
 
 
 def analyze(*arguments: str) -> str:
-    tool = shutil.which("systemd-analyze")
-    if tool is None:
-        pytest.skip("systemd-analyze is not there (apt install systemd)")
-    command = [tool, *arguments, "--no-pager"]
+    command = [require_judge("systemd-analyze"), *arguments, "--no-pager"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
 

@@ -17,6 +17,7 @@ from threading import Thread
 import pytest
 import yaml
 from fixtures.daemon import tandem
+from fixtures.judges import require_judge
 from fixtures.orthanc import free_port
 from fixtures.pairings import HER2_PAIR
 from prometheus_client.parser import text_string_to_metric_families
@@ -33,10 +34,13 @@ from appliance.operations.metrics import health, metrics_text
 from appliance.settings.settings import Settings
 
 MONITORING = Path(__file__).parents[3] / "monitoring"
-prometheus = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="Prometheus is not here: apt install prometheus"
-)
+prometheus = pytest.mark.usefixtures("promtool")
 ACCESSION, PATIENT_FILE = "S26-77001", "S26-77001_Müller_A1_HER2.svs"
+
+
+@pytest.fixture
+def promtool() -> None:
+    require_judge("promtool")
 
 
 @pytest.fixture
