@@ -446,8 +446,10 @@ def test_a_destination_that_hangs_holds_up_no_other(
     running = deliveries.Deliveries(desk.ledger, desk.settings, stop)
     for thread in running.threads:
         thread.start()
-    met.wait()
+    assert met.wait(120)
+    end = time.monotonic() + 120
     while {row.state for row in desk.all_rows() if row.destination == "told"} != {"proven"}:
+        assert time.monotonic() < end, desk.rows()
         time.sleep(0.02)
     signs = running.signs()
     stop.set()
