@@ -140,6 +140,8 @@ def test_pacs_outage_loses_nothing_and_duplicates_nothing(
             assert time.monotonic() < deadline
             time.sleep(0.02)
         orthanc.stop()
+        halfway = daemon.status()["cases"][0]["deliveries"]
+        assert {"proven"} != {d["state"] for d in halfway}, halfway
         time.sleep(3)
         orthanc.start()
         status = daemon.wait(case_state("delivered"))

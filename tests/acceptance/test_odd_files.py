@@ -66,8 +66,10 @@ def test_a_share_that_is_away_blames_no_slide(daemon: Daemon, small_case: Synthe
     away = daemon.scans.with_name("away")
     daemon.scans.rename(away)
     daemon.scans.mkdir()
-    time.sleep(12)
-    assert "quarantined" not in _states(daemon.status()), daemon.status()
+    status = daemon.wait(
+        lambda s: "quarantined" in _states(s) or "folder-away" in {x["reason"] for x in s["slides"]}
+    )
+    assert "quarantined" not in _states(status), status
     daemon.scans.rmdir()
     away.rename(daemon.scans)
     # Which slide is identified first, and so which case is, is chance.
