@@ -24,6 +24,7 @@ from appliance.ledger.reader import LedgerReader
 from appliance.ledger.second_opinions import second_opinions_of
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_named, id_of
 from appliance.operations.seen import hold_name
+from appliance.operations.signed import signed_results
 from appliance.settings.settings import Settings
 from appliance.words.say import say
 from dashboard.interim import HintMap, hint_map
@@ -151,7 +152,8 @@ class SlideDetail:
     """Facts of the slide page.
 
     `remedy` is empty for a slide that is not set aside, `interim` for one without a hint, `second`
-    for one without second readers' opinions, and once its case has a result.
+    for one without second readers' opinions, and once its case has a result. `signed` tells who
+    signed the results of its cases; empty where nobody did.
     """
 
     slide: SlideLine
@@ -159,6 +161,7 @@ class SlideDetail:
     block: str
     stain: str
     remedy: str
+    signed: str
     interim: str
     second: tuple[str, ...]
     events: tuple[EventLine, ...]
@@ -289,6 +292,7 @@ def read_slide(reader: LedgerReader, settings: Settings, slide_id: int) -> Slide
             block=row.block,
             stain=row.stain,
             remedy=say("remedy", row.reason) if row.state == SlideState.QUARANTINED else "",
+            signed=signed_results(tx, row, settings),
             interim=_interim(tx, row, None if case_id is None else tx.case(case_id)),
             second=_second(tx, row, None if case_id is None else tx.case(case_id)),
             events=_events_of(tx, {row.subject: "Slide"}, hidden=hides(settings)),

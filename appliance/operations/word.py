@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from appliance.assays.registry import pairings, vocabulary
-from appliance.delivery.index import is_signed, sound_contents
 from appliance.domain import Pairing
 from appliance.errors import SettingsError
 from appliance.intake.block import (
@@ -50,6 +49,7 @@ from appliance.operations.audited import (
 from appliance.operations.corrections import ENDED
 from appliance.operations.retry import retry_case
 from appliance.operations.seen import hold_name
+from appliance.operations.signed import signed_by, signed_results
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
 from appliance.text import is_text
@@ -224,13 +224,14 @@ def retry(settings: Settings, subject: str, word: Word) -> str:
     Raises
     ------
     SettingsError
-        If there is no such slide or case, or the case waits for a slide.
+        If there is no such slide or case, the case waits for a slide, or a person signed the
+        result.
     """
     with service(settings) as (tx, now):
         if subject.partition("-")[0] == "case":
             return _retry_case(tx, find_case(tx, subject), settings, word, now)
         row = find_slide(tx, subject)
-        _retry_slide(tx, row, word, now)
+        _retry_slide(tx, row, settings, word, now)
         return f"{row.subject} goes through the line again"
 
 
@@ -267,11 +268,18 @@ def _retry_in_trouble(
     row = find_slide(tx, subject)
     if row.state != SlideState.QUARANTINED:
         raise SettingsError(f"{subject} is {row.state}.")
-    _retry_slide(tx, row, word, now)
+    _retry_slide(tx, row, settings, word, now)
 
 
-def _retry_slide(tx: Transaction, row: SlideRow, word: Word, now: float) -> None:
+def _retry_slide(
+    tx: Transaction, row: SlideRow, settings: Settings, word: Word, now: float
+) -> None:
     """Send a slide through the line again; only one that is left out alone is taken back."""
+    if row.state in PASSED and (signed := signed_results(tx, row, settings)):
+        raise SettingsError(
+            f"{row.subject}: {signed}. To have that analyzed again, a pathologist says: tandem "
+            "rerun CASE"
+        )
     said = said_of(row)
     if row.state == SlideState.OTHER and row.reason == EXCLUDED:
         said = replace(said, excluded=False)
@@ -377,15 +385,6 @@ def _keep_case(tx: Transaction, case: CaseRow, word: Word, now: float) -> str:
     return f"{case.subject} is analyzed"
 
 
-def _may_be_signed(case: CaseRow, settings: Settings) -> bool:
-    """Return whether a person stands for a case's result, or its objects do not tell."""
-    if not case.objects_key:
-        return False
-    return sound_contents(case.objects_key, settings) is None or is_signed(
-        case.objects_key, settings
-    )
-
-
 def _retry_case(tx: Transaction, case: CaseRow, settings: Settings, word: Word, now: float) -> str:
     params = {"why": word.why}
     tx.note(case.subject, "word-retry", now, params=params, by=word.by)
@@ -398,7 +397,7 @@ def _retry_case(tx: Transaction, case: CaseRow, settings: Settings, word: Word, 
         return f"{case.subject} {'is analyzed again' if ready else f'is {case.state}'}"
     # What was refused is sent again. A new result would take a person's signature with it, also by
     # a second press on a page that shows the case as it was.
-    signed = case.state in ENDED and _may_be_signed(case, settings)
+    signed = case.state in ENDED and signed_by(case, settings)
     if signed and case.state == CaseState.DELIVERED:
         raise SettingsError(
             f"{case.subject}: a person signed its result. To have it analyzed again: tandem rerun "

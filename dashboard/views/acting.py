@@ -260,13 +260,24 @@ def slide_forms(slide: SlideLine, accession: str, block: str, stain: str) -> Non
     with pairs:
         _pair_it(subject, is_anatomy=stain == "HE")
     with rest, st.form("rest"):
-        choices: dict[str, Callable[..., Answer]] = {
-            "Try again": actions.retry,
-            "Leave out of every case": partial(actions.exclude, seen=seen),
-            "Keep before other scans": partial(actions.keep, seen=seen),
-        }
-        chosen = st.radio("Action", list(choices), horizontal=True)
-        _because("Do it", lambda by, why: choices[chosen](look.settings(), subject, by=by, why=why))
+        _rest(subject, seen)
+
+
+def _rest(subject: str, seen: str) -> None:
+    choices: dict[str, Callable[..., Answer]] = {
+        "Try again": actions.retry,
+        "Leave out of every case": partial(actions.exclude, seen=seen),
+        "Keep before other scans": partial(actions.keep, seen=seen),
+    }
+    # Nothing is chosen beforehand: each of them may take a case its result.
+    chosen = st.radio("Action", list(choices), index=None, horizontal=True)
+
+    def act(by: Person, why: str) -> Answer:
+        if chosen is None:
+            return Answer(False, "Action: choose one.")
+        return choices[chosen](look.settings(), subject, by=by, why=why)
+
+    _because("Do it", act)
 
 
 def _pair_it(subject: str, *, is_anatomy: bool) -> None:

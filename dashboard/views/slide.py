@@ -45,6 +45,9 @@ def render() -> None:
             f'<span class="muted small">{escape(slide.detail)}</span>{remedy}</div></div>'
         )
     if acting.may_act():
+        if detail.signed:
+            told = "Another name or pair, leaving it out and keeping it may take that away."
+            look.block(f"<div>{escape(detail.signed)}. {told}</div>")
         acting.slide_forms(slide, detail.accession, detail.block, detail.stain)
     else:
         acting.off()

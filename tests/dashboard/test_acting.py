@@ -247,6 +247,28 @@ def test_a_pair_is_of_both_files_that_the_page_showed(lab: Lab) -> None:
     assert press_it()
 
 
+def test_the_forms_of_a_slide_choose_nothing_and_say_who_signed(scored: Lab) -> None:
+    contents = {"objects": [], "sign_offs": [{"by": ANNA.name}]}
+    key = ArtifactKey.of("objects", case=1)
+    with ArtifactStore(scored.settings.artifacts_dir).writing(key) as folder:
+        (folder / "objects.json").write_text(json.dumps(contents))
+    page = AppTest.from_function(slide_page)
+    page.query_params["slide"] = "2"
+    assert "signed the result" not in markup(page.run(timeout=180))
+    change(scored, objects_key=str(key))
+    page.run(timeout=180)
+    assert "Meyer^Anna signed the result of case-1. Another name or pair" in markup(page)
+    before = scored.rows()
+    for name, text in (("Reason", "Seen."), ("Your name", BERT.name)):
+        [box for box in page.text_input if box.label == name][2].input(text)
+    press(page, "Do it")
+    assert "Action: choose one." in markup(page) and scored.rows() == before
+    page.radio[0].set_value("Try again")
+    press(page, "Do it")
+    assert "slide-2: Meyer^Anna signed the result of case-1" in markup(page)
+    assert scored.rows() == before
+
+
 BERT = Person("Ito^Bert", Role.OPERATOR)
 
 

@@ -425,3 +425,25 @@ def test_who_signed_a_damaged_result_is_known_after_a_retry_of_its_writing(
     with pytest.raises(SettingsError, match=r"is signed by .*: it takes a pathologist"):
         rerun_case(clinic.settings, "case-1", also_signed=False)
     assert f"signed by {ANNA}: this is undone" in rerun_case(clinic.settings, "case-1")
+
+
+def test_a_slide_is_not_tried_again_under_a_signed_result(clinic: Clinic) -> None:
+    def read(tx: Transaction) -> None:
+        for stain in ("HE", "HER2"):
+            row = tx.add_slide(f"/scans/{stain}.svs", 1.0)
+            row.accession, row.block, row.stain = "S26-1", "A1", stain
+            row.state = SlideState.READ
+
+    clinic.do(read)
+    again = Word(by=BERT, why="again")
+    confirm_score(clinic.settings, "case-1", by=ANNA)
+    clinic.deliver()
+    before, slide = clinic.case, clinic.do(lambda tx: tx.slide(2))
+    told = r"slide-2: Müller\^Anna signed the result of case-1\. .* tandem rerun CASE"
+    with pytest.raises(SettingsError, match=told):
+        retry(clinic.settings, "slide-2", again)
+    assert (clinic.case, clinic.do(lambda tx: tx.slide(2))) == (before, slide)
+    # One that is set aside is in use by no case.
+    clinic.do(lambda tx: tx.advance(tx.slide(2), SlideState.QUARANTINED, now=2.0))
+    retry(clinic.settings, "slide-2", again)
+    assert clinic.do(lambda tx: tx.slide(2)).state == SlideState.ARRIVED
