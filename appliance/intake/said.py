@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -11,16 +12,17 @@ from appliance.text import readable
 
 KEEP = "keep"
 """Word on a picture: it is what the slide is named for."""
+_TICK_S = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
     """Words of people on a slide; empty where nobody said anything.
 
-    `kept_at` is when a person chose this slide among the scans that were there (seconds since the
-    epoch), `apart` the subjects of slides that it is not paired with. `by`, `why` and `at` belong
-    to the last word. Once the file changed, `of` is the fingerprint of the bytes that the words are
-    about, and `heard` the accessions that other sources stated of them.
+    `kept_at` is when a person chose this slide among the scans that were there (`choice_time`),
+    `apart` the subjects of slides that it is not paired with. `by`, `why` and `at` belong to the
+    last word. Once the file changed, `of` is the fingerprint of the bytes that the words are about,
+    and `heard` the accessions that other sources stated of them.
     """
 
     accession: str = ""
@@ -83,6 +85,15 @@ def said_of_bytes(slide: SlideRow) -> Said:
     """Return a person's word on the bytes that a slide has now: none where it is about others."""
     said = said_of(slide)
     return said if said.is_about(slide.fingerprint) else Said()
+
+
+def choice_time(slides: Iterable[SlideRow], now: float) -> float:
+    """Return the time of a choice among slides, in seconds since the epoch.
+
+    It is after each of them came or was chosen: the wall clock may have been ahead then.
+    """
+    former = (max(slide.created_at, said_of(slide).kept_at) for slide in slides)
+    return max([now, *(at + _TICK_S for at in former)])
 
 
 def set_said(slide: SlideRow, said: Said) -> None:

@@ -32,7 +32,7 @@ from appliance.intake.block import (
 from appliance.intake.content import EXCLUDED, lose_slide
 from appliance.intake.identity.evidence import MAX_ACCESSION
 from appliance.intake.identity.vocabulary import Vocabulary
-from appliance.intake.said import KEEP, said_of, said_of_bytes, set_said
+from appliance.intake.said import KEEP, choice_time, said_of, said_of_bytes, set_said
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.queries import PASSED
@@ -125,6 +125,7 @@ def pair_slides(
             )
         pairing = _pairing_for(assays, first, second)
         accession, block = place.accession, place.block
+        at = choice_time((first, second, *tx.slides_of_block(accession, block)), now)
         for row, other, stain in (
             (first, second, pairing.anatomy),
             (second, first, pairing.target),
@@ -133,7 +134,7 @@ def pair_slides(
             new = {key: text for key, text in told.items() if getattr(row, key) != text}
             said = said_of_bytes(row)
             apart = tuple(each for each in said.apart if each != other.subject)
-            said = replace(said, apart=apart, excluded=False, kept_at=now, **(told if new else {}))
+            said = replace(said, apart=apart, excluded=False, kept_at=at, **(told if new else {}))
             note_word(tx, row, "word-pair", word, now, said, slide=other.subject)
             if new or row.state not in (SlideState.IDENTIFIED, *PASSED):
                 send_back(tx, row, word, now, leaves=bool(new))
@@ -209,13 +210,17 @@ def keep(settings: Settings, subject: str, word: Word, *, seen: str = "") -> str
             _require_hold(case, seen)
             return _keep_case(tx, case, word, now)
         row = find_slide(tx, subject, seen)
-        said = replace(said_of_bytes(row), picture=KEEP, kept_at=now, excluded=False)
+        block = tx.slides_of_block(row.accession, row.block) if row.accession else []
+        at = choice_time((row, *block), now)
+        said = replace(said_of_bytes(row), picture=KEEP, kept_at=at, excluded=False)
         note_word(tx, row, "word-keep", word, now, said)
         if row.state in (SlideState.SUPERSEDED, SlideState.QUARANTINED, SlideState.OTHER):
             send_back(tx, row, word, now, leaves=False)
-            return f"{row.subject} goes through the line again, and stands for its slide"
-        _decide_block(tx, row.accession, row.block, now, word)
-        return f"{row.subject} stands for its slide"
+        else:
+            _decide_block(tx, row.accession, row.block, now, word)
+        if row.state in PASSED:
+            return f"{row.subject} stands for its slide"
+        return f"{row.subject} goes through the line, and stands for its slide once it is inspected"
 
 
 def retry(settings: Settings, subject: str, word: Word) -> str:
@@ -224,8 +229,7 @@ def retry(settings: Settings, subject: str, word: Word) -> str:
     Raises
     ------
     SettingsError
-        If there is no such slide or case, the case waits for a slide, or a person signed the
-        result.
+        If there is no such slide or case, it waits for a slide, or its result is signed.
     """
     with service(settings) as (tx, now):
         if subject.partition("-")[0] == "case":
@@ -277,8 +281,7 @@ def _retry_slide(
     """Send a slide through the line again; only one that is left out alone is taken back."""
     if row.state in PASSED and (signed := signed_results(tx, row, settings)):
         raise SettingsError(
-            f"{row.subject}: {signed}. To have that analyzed again, a pathologist says: tandem "
-            "rerun CASE"
+            f"{row.subject}: {signed}. A pathologist has it analyzed again: tandem rerun CASE"
         )
     said = said_of(row)
     if row.state == SlideState.OTHER and row.reason == EXCLUDED:

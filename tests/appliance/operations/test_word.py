@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -249,6 +251,46 @@ def test_one_of_two_scans_of_a_day_is_chosen(lab: Lab) -> None:
     keep(lab.settings, first, WORD)
     assert lab.case().state == CaseState.READY
     assert lab.states()[second] == "superseded"
+
+
+@contextmanager
+def ahead() -> Iterator[None]:
+    """Let the clock be a day ahead."""
+    with pytest.MonkeyPatch.context() as patched:
+        real = time.time
+        patched.setattr(time, "time", lambda: real() + 86400.0)
+        yield
+
+
+@pytest.mark.parametrize("say", ["keep", "pair"])
+def test_a_choice_counts_among_scans_that_came_under_a_clock_that_was_ahead(
+    lab: Lab, say: str
+) -> None:
+    with ahead():
+        he = lab.arrive("S26-1_A1_HE")
+        first = lab.arrive("S26-1_A1_HER2", day=3)
+        second = lab.arrive("S26-1_A1_HER2_2", day=3)
+    assert lab.case().reason == "two-scans"
+    if say == "keep":
+        assert keep(lab.settings, second, WORD) == f"{second} stands for its slide"
+    else:
+        pair_slides(lab.settings, he, second, WORD)
+    assert lab.states() == {he: "read", first: "superseded", second: "read"}
+    assert lab.case().state == CaseState.READY
+
+
+def test_a_later_choice_counts_though_the_clock_was_ahead_at_the_one_before(lab: Lab) -> None:
+    lab.arrive("S26-1_A1_HE")
+    first = lab.arrive("S26-1_A1_HER2", day=3)
+    second = lab.arrive("S26-1_A1_HER2_2", day=3)
+    with ahead():
+        keep(lab.settings, first, WORD)
+    assert lab.states()[second] == "superseded"
+    told = keep(lab.settings, second, WORD)
+    assert "goes through the line, and stands for its slide once it is inspected" in told
+    lab.work()
+    assert (lab.states()[first], lab.slides()[first].reason) == ("superseded", "chosen")
+    assert (lab.used()[1], lab.case().state) == (second, CaseState.READY)
 
 
 def test_a_held_case_goes_on_when_a_person_accepts_the_difference(lab: Lab) -> None:
