@@ -23,6 +23,7 @@ from appliance.operations.corrections import (
     CORRECTED,
     ENDED,
     NO_SCORE,
+    SIGNED,
     confirm_score,
     correct_score,
     rerun_case,
@@ -36,8 +37,9 @@ from appliance.operations.users import Role
 from appliance.settings.destinations import DestinationSection
 from appliance.settings.settings import Settings
 
-SPOKEN = (CONFIRMED, CORRECTED)
-"""Codes of the notes with a person's word on a score."""
+SPOKEN = (CONFIRMED, CORRECTED, *SIGNED)
+"""Codes of the notes with a person's word on a score, and of the events of a score by such a word,
+also of one that stands after the case was analyzed again."""
 _FIELDS = {
     "by": "Your name",
     "why": "Reason",

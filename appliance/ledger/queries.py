@@ -36,6 +36,8 @@ OBJECT_REPLACED = "object-replaced"
 REASONS = "reasons"
 """Parameter of the event that scores a case: how many reasons for review the appliance gave. Events
 of earlier editions lack it."""
+_SCORING = ("advanced", "corrected", "confirmed")
+"""Codes of the events that give a case its score."""
 WITHDRAWN = "withdrawn"
 """Reason of a delivery that was taken out of the outbox before it was sent."""
 
@@ -71,10 +73,13 @@ class Queries:
     def scored_by(self, subject: str) -> str:
         """Return the code of the event that scored a case last; empty where none did.
 
-        ``corrected`` and ``confirmed`` are a person's word.
+        ``corrected`` and ``confirmed`` are a person's word, also one that stands after the case was
+        analyzed again. A case that is only written again is not scored by that.
         """
         query = select(EventRow.code).where(
-            EventRow.subject == subject, EventRow.to_state == CaseState.SCORED
+            EventRow.subject == subject,
+            EventRow.to_state == CaseState.SCORED,
+            col(EventRow.code).in_(_SCORING),
         )
         return self.session.exec(query.order_by(col(EventRow.id).desc()).limit(1)).first() or ""
 

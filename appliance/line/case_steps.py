@@ -55,8 +55,9 @@ def finish_align(
 class AnalyzedCase:
     """Findings of a case: their key, the score (empty for none), the reasons for review.
 
-    `reasons` is the number of those that the appliance gave; a person's word that stands answers
-    them, so that `review` is empty.
+    `word` is the code of a person's word that stands for them, empty for none, and `was` the score
+    that a correction replaced. `reasons` is the number of those that the appliance gave; a person's
+    word that stands answers them, so that `review` is empty.
     """
 
     findings_key: str
@@ -64,6 +65,8 @@ class AnalyzedCase:
     review: list[dict[str, Any]]
     times: tuple[StepTime, ...]
     reasons: int = 0
+    word: str = ""
+    was: str = ""
 
 
 def analyze(
@@ -85,15 +88,18 @@ def analyze(
     findings_key = standing(outcome.key, objects_key, settings)
     folder = artifact_folder(findings_key, settings)
     findings = load_findings(folder)
-    given = findings
+    given, word, correction = findings, "", findings.correction
     if findings_key != outcome.key:
         given = load_findings(artifact_folder(outcome.key, settings))
+        word = "confirmed" if correction is None else "corrected"
     return AnalyzedCase(
         findings_key=findings_key,
         score=findings.score or "",
         review=[{"code": reason.code, "params": dict(reason.params)} for reason in findings.review],
         times=outcome.times,
         reasons=len(given.review),
+        word=word,
+        was=(correction.was if correction is not None else "") or "",
     )
 
 
@@ -147,7 +153,10 @@ def finish_analyze(
     row.findings_key, row.score = found.findings_key, found.score
     row.review = json.dumps(found.review, ensure_ascii=False)
     append_times(tx, row, found.times, now)
-    tx.advance(row, CaseState.SCORED, now=now, params={REASONS: found.reasons})
+    told: dict[str, Any] = {REASONS: found.reasons}
+    if found.word:
+        told |= {"was": found.was, "score": found.score}
+    tx.advance(row, CaseState.SCORED, now=now, code=found.word or "advanced", params=told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,10 +232,7 @@ def finish_write(
 
 def _analyze_again(tx: Transaction, row: CaseRow, now: float) -> None:
     """Take a case back whose findings are damaged; a person's word is not made up."""
-    ways = [e.code for e in tx.events(row.subject) if e.to_state == CaseState.SCORED]
-    known = ("advanced", "corrected", "confirmed")
-    scored_by = next((code for code in reversed(ways) if code in known), "advanced")
-    if scored_by != "advanced":
+    if tx.scored_by(row.subject) not in ("", "advanced"):
         set_reason(row, "correction-damaged")
         tx.advance(row, CaseState.FAILED, now=now, code="failed", reason=row.reason)
         return

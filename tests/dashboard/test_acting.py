@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import streamlit as st
@@ -16,12 +16,18 @@ from typer.testing import CliRunner
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.cli.main import app
+from appliance.delivery.intact import take_back
 from appliance.domain import HE, HER2
 from appliance.findings.findings import Findings
 from appliance.ledger.lifecycle import CaseState
 from appliance.ledger.tables import CaseRow, SlideRow
 from appliance.ledger.transaction import Transaction
+from appliance.line import case_steps
+from appliance.line.case_steps import WrittenCase, finish_analyze, finish_write
+from appliance.line.context import Done
+from appliance.line.outcomes import Outcome
 from appliance.operations.users import Role, User
+from appliance.words.events import event_text
 from appliance.words.say import say
 from dashboard import actions
 from dashboard.actions import Person
@@ -281,6 +287,16 @@ def sign(lab: Lab) -> str:
     return the_case(lab).findings_key
 
 
+def correct(lab: Lab, score: str, seen: str) -> actions.Answer:
+    """Let a person give the case another score, and let it be delivered again."""
+    answer = actions.correct(
+        lab.settings, "case-1", score, standing="2+", result=seen, by=ANNA, why="pale"
+    )
+    for state in (CaseState.WRITTEN, CaseState.DELIVERED):
+        lab.move_case(1, state)
+    return answer
+
+
 def rerun(lab: Lab, by: Person, seen: str) -> str:
     """Ask for a rerun; return what is said, and check that a refusal changes nothing."""
     before = the_case(lab)
@@ -305,6 +321,49 @@ def test_a_signed_result_is_given_up_by_a_pathologist_who_saw_it(
     said = "signed by" if damaged else "confirmed by"
     told = rerun(scored, ANNA, signed)
     assert f"The result is {said} Meyer^Anna: this is undone, unless" in told
+
+
+@pytest.mark.parametrize("word", ["confirmed", "corrected"])
+def test_a_word_that_stands_after_a_rerun_counts_as_one(
+    scored: Lab, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, nothing, settings = the_case(scored).findings_key, cast("Any", None), scored.settings
+    sign(scored)
+    if word == "corrected":
+        seen = the_case(scored).findings_key
+        assert correct(scored, "1+", seen).done
+    signed = the_case(scored).findings_key
+    assert "is undone, unless" in rerun(scored, ANNA, signed)
+    monkeypatch.setattr(case_steps, "analyze_case", lambda *_, **__: Outcome(key=first, times=()))
+    monkeypatch.setattr(case_steps, "standing", lambda *_: signed)
+    found = case_steps.analyze("her2", *[nothing] * 3, "objects/1", settings, nothing)
+    scored.move_case(1, CaseState.ALIGNED)
+
+    def case_in(tx: Transaction) -> CaseRow:
+        row = tx.case(1)
+        assert row is not None
+        return row
+
+    def finish(tx: Transaction, now: float) -> None:
+        finish_analyze(tx, nothing, case_in(tx), Done(value=found, seconds=0.0), now)
+        told = "score 2+ confirmed" if word == "confirmed" else "corrected from 2+ to 1+"
+        assert event_text(tx.events("case-1")[-1]) == f"aligned → scored: {told}"
+
+    scored.do(finish)
+    for state in (CaseState.WRITTEN, CaseState.DELIVERED):
+        scored.move_case(1, state)
+    # So it does once it was written again only, for a damaged object.
+    scored.do(lambda tx, now: take_back(tx, case_in(tx), "SR", now))
+    scored.move_case(1, CaseState.WRITTEN)
+    with scored.ledger.transaction() as tx:
+        assert (tx.scored_by("case-1"), tx.case(1).findings_key) == (word, signed)
+    flip(ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(signed)) / "rasters.npz")
+    assert "signed by Meyer^Anna: it takes a pathologist" in rerun(scored, BERT, signed)
+    scored.do(lambda tx, now: take_back(tx, case_in(tx), "SR", now))
+    none = Done(value=WrittenCase(objects_key="", notes=()), seconds=0.0)
+    scored.do(lambda tx, now: finish_write(tx, nothing, case_in(tx), none, now))
+    case = the_case(scored)
+    assert (case.state, case.reason) == (CaseState.FAILED, "correction-damaged")
 
 
 def test_the_command_says_what_a_rerun_undoes(scored: Lab) -> None:

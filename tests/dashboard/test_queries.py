@@ -14,6 +14,8 @@ from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow, SlideRow, set_reason
 from appliance.ledger.transaction import Transaction
+from appliance.line.case_steps import AnalyzedCase, finish_analyze
+from appliance.line.context import Done
 from appliance.operations.status import status_of
 from appliance.operations.users import Role
 from appliance.words.say import say
@@ -26,6 +28,10 @@ from dashboard.worklist import PAGE_CASES, SpokenCases, read_work_list
 
 if TYPE_CHECKING:
     from conftest import Lab
+
+
+NOBODY: Any = None
+"""Context of a step that `finish_analyze` does not look at."""
 
 
 @pytest.fixture
@@ -370,6 +376,18 @@ def test_the_work_list_begins_with_what_to_review(lab: Lab, reader: LedgerReader
         ):
             tx.advance(case, state, now=2.0)
     assert listed() == [4, 3, 2, 6, 1]
+    # A word that stands after the case was analyzed again waits for nobody.
+    for word, waits in (("confirmed", []), ("corrected", []), ("", [6])):
+        found = AnalyzedCase(findings_key="f/1", score="2+", review=[], times=(), word=word)
+        with lab.ledger.transaction() as tx:
+            case = tx.case(6)
+            assert case is not None
+            for state in (CaseState.READY, CaseState.ALIGNED):
+                tx.advance(case, state, now=3.0)
+            finish_analyze(tx, NOBODY, case, Done(value=found, seconds=0.0), 3.0)
+            for state in (CaseState.WRITTEN, CaseState.DELIVERED):
+                tx.advance(case, state, now=3.0)
+        assert listed() == [4, 3, 2, *waits, 1]
     with lab.ledger.transaction() as tx:
         tx.session.add_all([row(10 + number) for number in range(2 * PAGE_CASES)])
     last = read_work_list(reader, lab.settings, spoken, number=99)
