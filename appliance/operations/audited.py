@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -72,6 +72,15 @@ def find_case(tx: Transaction, text: str) -> CaseRow:
     if row is None:
         raise SettingsError(f"no case {text!r}. `tandem status` lists ids such as case-1.")
     return row
+
+
+def names_another(row: SlideRow, told: Mapping[str, str], settings: Settings) -> bool:
+    """Return whether a word names another place than a slide has, once identify wrote it."""
+    writing = settings.identify.writing
+    place = {key: told[key] for key in ("accession", "block", "stain") if key in told}
+    for key, write in (("accession", writing.of_accession), ("block", writing.of_block)):
+        place |= {key: write(place[key])} if key in place else {}
+    return any(getattr(row, key) != text for key, text in place.items())
 
 
 @contextmanager

@@ -42,6 +42,7 @@ from appliance.operations.audited import (
     Word,
     find_case,
     find_slide,
+    names_another,
     note_word,
     send_back,
     service,
@@ -93,8 +94,7 @@ def say_slide(
         before, after = row.subject, told.get("accession", row.accession)
         said = replace(said_of_bytes(row), **told, excluded=False)
         note_word(tx, row, "word-set", word, now, said, **told)
-        leaves = any(_is_other(row, key, told) for key in told)
-        lost = send_back(tx, row, word, now, leaves=leaves)
+        lost = send_back(tx, row, word, now, leaves=names_another(row, told, settings))
     unknown = "" if after else "; its accession is not known yet: set --accession too"
     return f"{before} is identified again by this word{unknown}{_told(lost)}"
 
@@ -299,11 +299,6 @@ def _told(lost: tuple[str, ...]) -> str:
         f". {' and '.join(lost)} {waits} for another slide; a report that was sent is replaced by "
         "the next one"
     )
-
-
-def _is_other(row: SlideRow, key: str, told: dict[str, str]) -> bool:
-    """Return whether a word names another place than the slide has."""
-    return key in ("accession", "block", "stain") and getattr(row, key) != told[key]
 
 
 def _checked(settings: Settings, told: dict[str, Any]) -> dict[str, Any]:

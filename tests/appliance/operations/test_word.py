@@ -34,6 +34,7 @@ from appliance.operations.word import (
     say_slide,
     unpair_case,
 )
+from appliance.settings.settings import Settings
 from appliance.words.events import event_text
 from appliance.words.say import say
 
@@ -125,6 +126,30 @@ def test_a_slide_that_leaves_a_delivered_case_reopens_it_at_once(lab: Lab) -> No
     right = lab.arrive("S26-1_A1_HER2_right")
     assert lab.case().state == CaseState.READY
     assert lab.used() == ["slide-1", right]
+
+
+@pytest.mark.parametrize(
+    ("words", "stays"),
+    [
+        (SlideWords(accession="s26-1", organ="breast"), True),
+        (SlideWords(accession=" S26-001", block="a1", stain="Her2"), True),
+        (SlideWords(accession="S26-10"), False),
+        (SlideWords(accession="s26-1", block="a2"), False),
+    ],
+)
+def test_a_place_in_another_writing_is_no_other_place(
+    lab: Lab, words: SlideWords, stays: bool
+) -> None:
+    writing = {"identify": {"writing": {"leading_zeros": "drop"}}}
+    settings = Settings.model_validate({"state_dir": lab.settings.state_dir} | writing)
+    lab.arrive("S26-1_A1_HE")
+    slide = lab.arrive("S26-1_A1_HER2")
+    lab.deliver(sent=False)
+    told = say_slide(settings, slide, words, WORD)
+    assert ("waits for another slide" in told) is not stays
+    assert lab.case().state == (CaseState.WRITTEN if stays else CaseState.WAITING)
+    assert bool(lab.case().findings_key) is stays
+    assert lab.deliveries() == [("queued", "") if stays else ("refused", "withdrawn")]
 
 
 def test_a_report_that_was_not_sent_yet_does_not_go_out(lab: Lab) -> None:
