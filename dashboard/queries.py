@@ -213,7 +213,7 @@ def read_queue(
 def read_subjects(
     reader: LedgerReader, settings: Settings, cause: str, most: int
 ) -> tuple[str, ...]:
-    """Return the subjects that wait for a person by one cause, newest first, at most so many."""
+    """Return subjects that wait for a person by one cause, the longest unchanged first."""
     with reader.reading() as tx:
         return subjects_of(tx, pairings(settings), cause, most)
 

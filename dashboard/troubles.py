@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 from sqlalchemy import ColumnElement, and_, func, literal_column, not_
 from sqlalchemy import select as columns
@@ -137,11 +137,14 @@ def read_groups(
 
 
 def subjects_of(tx: Queries, pairings: Sequence[Pairing], cause: str, most: int) -> tuple[str, ...]:
-    """Return the subjects of a cause, newest change first, at most so many."""
+    """Return the subjects of a cause, at most so many, those first that changed longest ago.
+
+    What failed again since is behind those that were not tried yet.
+    """
     known = next((group for group in count_groups(tx, pairings) if group.cause == cause), None)
     if known is None:
         return ()
-    return tuple(row.subject for row in _rows(tx, known, pairings, most, 0))
+    return tuple(row.subject for row in _rows(tx, known, pairings, most, 0, oldest=True))
 
 
 def count_groups(tx: Queries, pairings: Sequence[Pairing]) -> list[TroubleGroup]:
@@ -192,28 +195,33 @@ def count_groups(tx: Queries, pairings: Sequence[Pairing]) -> list[TroubleGroup]
 
 
 def _rows(
-    tx: Queries, group: TroubleGroup, pairings: Sequence[Pairing], most: int, offset: int
+    tx: Queries,
+    group: TroubleGroup,
+    pairings: Sequence[Pairing],
+    most: int,
+    offset: int,
+    *,
+    oldest: bool = False,
 ) -> Sequence[SlideRow] | Sequence[CaseRow]:
+    """Return some rows of a group, the newest change first, or the `oldest`."""
     what, state, reason = (*group.cause.split(":", 2), "", "")[:3]
     if what == "slide":
-        return tx.session.exec(
-            select(SlideRow)
-            .where(SlideRow.state == state, SlideRow.reason == reason)
-            .order_by(col(SlideRow.changed_at).desc(), col(SlideRow.id).desc())
-            .limit(most)
-            .offset(offset)
-        ).all()
+        slides = select(SlideRow).where(SlideRow.state == state, SlideRow.reason == reason)
+        slides = slides.order_by(*_by_change(SlideRow, oldest=oldest))
+        return tx.session.exec(slides.limit(most).offset(offset)).all()
     foreign = _without_assay(pairings)
     chosen = [foreign]
     if what == "case":
         chosen = [not_(foreign), col(CaseRow.state) == state, col(CaseRow.reason) == reason]
-    return tx.session.exec(
-        select(CaseRow)
-        .where(*chosen)
-        .order_by(col(CaseRow.changed_at).desc(), col(CaseRow.id).desc())
-        .limit(most)
-        .offset(offset)
-    ).all()
+    cases = select(CaseRow).where(*chosen).order_by(*_by_change(CaseRow, oldest=oldest))
+    return tx.session.exec(cases.limit(most).offset(offset)).all()
+
+
+def _by_change(
+    table: type[SlideRow] | type[CaseRow], *, oldest: bool
+) -> tuple[ColumnElement[Any], ...]:
+    keys = (col(table.changed_at), col(table.id))
+    return tuple(key.asc() if oldest else key.desc() for key in keys)
 
 
 def _items(

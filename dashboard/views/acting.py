@@ -206,7 +206,8 @@ def retry_all_dialog() -> None:
 def _retry_all(group: TroubleGroup) -> None:
     st.write(group.sentence)
     if group.number > RETRY_AT_ONCE:
-        st.write(f"{RETRY_AT_ONCE} of {group.number} at a time, the newest first.")
+        first = "those first that were not tried for the longest time"
+        st.write(f"{RETRY_AT_ONCE} of {group.number} at a time, {first}.")
     with st.form("retry-all", border=False):
 
         def act(by: Person, why: str) -> Answer:

@@ -110,6 +110,23 @@ def test_trouble_is_grouped_by_cause_and_tried_again_at_once(
             assert event.by == person.name
 
 
+def test_what_failed_again_keeps_no_other_slide_from_another_attempt(
+    lab: Lab, reader: LedgerReader
+) -> None:
+    ids = [lab.quarantine(f"{number}.svs", "no-mpp") for number in range(5)]
+    person, cause = Person("Meyer^Anna", Role.OPERATOR), "slide:quarantined:no-mpp"
+    tried = []
+    for _ in range(3):
+        subjects = read_subjects(reader, lab.settings, cause, 2)
+        assert actions.retry_all(lab.settings, subjects, by=person, why="Again.").done
+        for slide_id in (int(subject.removeprefix("slide-")) for subject in subjects):
+            lab.move_slide(slide_id, SlideState.QUARANTINED, reason="no-mpp")
+            tried.append(slide_id)
+    assert tried == [*ids, ids[0]]
+    (group,) = read_queue(reader, lab.settings).troubles
+    assert [item.subject for item in group.items[:2]] == ["slide-1", "slide-5"]  # newest first
+
+
 def test_trouble_says_why_and_what_to_do(lab: Lab, reader: LedgerReader) -> None:
     lab.quarantine("odd.svs", "unknown-stain", "the header says 'KI67'")
     case_id = lab.slide("S26-0000001", HE)
