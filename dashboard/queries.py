@@ -23,6 +23,7 @@ from appliance.ledger.queries import Queries
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.second_opinions import second_opinions_of
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_named, id_of
+from appliance.operations.accessions import holds_text
 from appliance.operations.seen import hold_name
 from appliance.operations.signed import signed_results
 from appliance.settings.settings import Settings
@@ -192,9 +193,9 @@ def read_queue(
             cases = cases.where(CaseRow.id == wanted)
             slides = slides.where(SlideRow.id == wanted)
         elif search:
-            cases = cases.where(col(CaseRow.accession).icontains(search, autoescape=True))
+            cases = cases.where(holds_text(col(CaseRow.accession), search, settings))
             slides = slides.where(
-                col(SlideRow.accession).icontains(search, autoescape=True)
+                holds_text(col(SlideRow.accession), search, settings)
                 | col(SlideRow.path).icontains(search, autoescape=True)
             )
         rows = tx.session.exec(slides).all()

@@ -14,6 +14,7 @@ from appliance.ledger.lifecycle import CaseState
 from appliance.ledger.queries import Queries
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow, EventRow, id_named
+from appliance.operations.accessions import holds_text
 from appliance.settings.settings import Settings
 from dashboard.actions import SPOKEN, has_result
 from dashboard.lines import CaseLine, case_line
@@ -114,9 +115,10 @@ def read_work_list(
     hidden = hides(settings)
     if find:
         searched = [col(CaseRow.block), col(CaseRow.score)]
+        found_in = [column.icontains(find, autoescape=True) for column in searched]
         if not hidden:
-            searched.append(col(CaseRow.accession))
-        chosen.append(or_(*(column.icontains(find, autoescape=True) for column in searched)))
+            found_in.append(holds_text(col(CaseRow.accession), find, settings))
+        chosen.append(or_(*found_in))
     _, ordered = ORDERS.get("" if hidden and order == "accession" else order, ORDERS[""])
     with reader.reading() as tx:
         done = spoken.now(tx)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from sqlalchemy import ColumnElement, or_
+from sqlalchemy.orm import Mapped
 from sqlmodel import col, select
 
 from appliance.intake.identity.evidence import accession_key
@@ -19,3 +23,9 @@ def cases_of_accession(tx: Queries, text: str, settings: Settings) -> list[CaseR
         return []
     query = select(CaseRow).where(col(CaseRow.accession).in_(same)).order_by(col(CaseRow.id))
     return list(tx.session.exec(query).all())
+
+
+def holds_text(accession: Mapped[Any], text: str, settings: Settings) -> ColumnElement[bool]:
+    """Return the condition that an accession holds a text, as typed or as the site writes it."""
+    texts = {text, settings.identify.writing.of_accession(text) or text}
+    return or_(*(accession.icontains(each, autoescape=True) for each in sorted(texts)))

@@ -18,6 +18,7 @@ from appliance.line.case_steps import AnalyzedCase, finish_analyze
 from appliance.line.context import Done
 from appliance.operations.status import status_of
 from appliance.operations.users import Role
+from appliance.settings.settings import Settings
 from appliance.words.say import say
 from dashboard import actions
 from dashboard.actions import Person
@@ -334,6 +335,33 @@ def test_search_and_limit(lab: Lab, reader: LedgerReader) -> None:
     assert [slide.name for slide in found] == ["S26-0000003_A1_HE.svs"]
     # A wildcard of SQL is an ordinary character in a search.
     assert read_queue(reader, lab.settings, "%").slides == ()
+
+
+def test_an_accession_is_found_as_it_is_typed_or_as_the_site_writes_it(
+    lab: Lab, reader: LedgerReader, findings: Findings
+) -> None:
+    rule = {"identify": {"writing": {"separators": "drop", "leading_zeros": "drop"}}}
+    settings = Settings.model_validate({"state_dir": lab.settings.state_dir} | rule)
+    case_id = lab.slide("S2631", HE)
+    lab.slide("S2631", HER2)
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, findings)
+    lab.move_case(case_id, CaseState.WRITTEN)
+    other = lab.slide("S2777", HE)
+    for text_, found in (
+        ("S26-00031", [case_id]),
+        ("s26-31 ", [case_id]),
+        ("S2631", [case_id]),
+        ("S26-00032", []),
+        ("-", []),
+    ):
+        queue = read_queue(reader, settings, text_)
+        assert [case.id for case in queue.cases] == found
+        assert text_ == "-" or [slide.case_id for slide in queue.slides] == found * 2
+        listed = read_work_list(reader, settings, SpokenCases(), find=text_)
+        assert [case.id for case in listed.cases] == found
+        assert not found or read_queue(reader, lab.settings, "S26-00031").cases == ()
+    assert [case.id for case in read_queue(reader, settings, "27").cases] == [other]
 
 
 def test_the_work_list_begins_with_what_to_review(lab: Lab, reader: LedgerReader) -> None:
