@@ -12,8 +12,8 @@ from pathlib import Path
 from appliance.intake.identity.blocks import Doubt
 from appliance.intake.identity.evidence import Claim, names_nothing
 from appliance.intake.identity.names import read_name
-from appliance.intake.identity.vocabulary import Vocabulary
-from appliance.intake.identity.words import COUNTED
+from appliance.intake.identity.vocabulary import Vocabulary, folded
+from appliance.intake.identity.words import COUNTED, PLACES
 from appliance.settings.identify import Identify, SourceName
 from appliance.text import readable
 
@@ -37,6 +37,12 @@ _DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "AcquisitionDateTime", "
 """Dates in a DICOM header with which a scanner may fill the AccessionNumber."""
 # IMG-0001 counts; PAT2600031 is a laboratory's accession of a year and a number.
 _COUNTER = re.compile(r"(?P<word>[a-z]{2,})[ _-]?\d{1,4}", re.IGNORECASE)
+
+_BLOCK_FOLDER = re.compile(r"(?:(?P<letters>[A-Z]{1,2})\d{1,3}|\d{1,2}(?P<letter>[A-Z]))", re.I)
+_SHORT_PREFIX = re.compile(r"(?:\d{2}-?)?(?P<letters>[A-Z]+)", re.IGNORECASE)
+_YEAR = re.compile(r"(?:19|20)\d{2}")
+_UNUSUAL = re.compile(r": (?!\w*\d{4})\w+$")
+"""End of a doubt on a word such as ``1A1``; one such as ``A0001`` may be a camera's counter."""
 
 
 class NameSources:
@@ -75,14 +81,18 @@ class NameSources:
         if self._last_folder[0] != path.parent.name:
             self._last_folder = (path.parent.name, self.of_text("folder", path.parent.name))
         folder = self._last_folder[1]
-        # KW48 and Lab2 are no blocks: a folder may be named by a week or a place.
-        if not (folder.accession or name.block) and folder.block == folder.text.strip().upper():
+        if not (folder.accession or name.block) and _is_block_alone(folder):
             above = self.of_text("folder", path.parent.parent.name)
-            folder = replace(folder, accession=above.accession)
+            folder = replace(folder, accession=_of_case(above, name))
         says_nothing = not (name.accession or name.block or name.stain or name.doubts)
         if says_nothing and folder.accession:
             yield replace(folder, source="name")
             return
+        if folder.accession and folder.block and not (name.accession or name.block):
+            # A word such as 1A1 in the name is asked about, whatever block the folder names.
+            as_behind = self.of_text("name", f"{folder.accession} {path.stem}")
+            asked = [d for d in as_behind.doubts if d.part == "block" and _UNUSUAL.search(d.text)]
+            name = replace(name, doubts=(*name.doubts, *asked))
         yield name
         if folder.accession:
             yield replace(folder, doubts=())
@@ -138,6 +148,33 @@ class NameSources:
             kind=kind,
             doubts=(unknown,) if stain and not known else (),
         )
+
+
+def _is_block_alone(folder: Claim) -> bool:
+    """Return whether a folder is named by a block and nothing else; ``KW48`` and ``Lab2`` are none.
+
+    A letter alone is none: it may be a drive or a place.
+    """
+    found = _BLOCK_FOLDER.fullmatch(folder.text.strip())
+    letters = found and (found["letters"] or found["letter"])
+    return bool(folder.block and letters and letters.lower() not in COUNTED | PLACES)
+
+
+def _of_case(above: Claim, name: Claim) -> str:
+    """Return the accession by which the folder above a block's is named, as a whole.
+
+    A year, a month or a week holds slides of many. A number alone counts where the file's name has
+    it, too.
+    """
+    whole = folded(above.text)
+    if name.accession and whole == folded(name.accession) and not _YEAR.fullmatch(whole):
+        return name.accession
+    prefix = _SHORT_PREFIX.match(above.accession)
+    word = prefix["letters"].lower() if prefix else ""
+    is_short = len(re.sub(r"\D", "", above.accession)) < 7  # W48-26 is a week, W26-00031 is none
+    if whole != folded(above.accession) or (word in PLACES and (len(word) > 1 or is_short)):
+        return ""
+    return above.accession
 
 
 def _is_filler(accession: str, properties: Mapping[str, str]) -> bool:

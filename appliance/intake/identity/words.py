@@ -32,6 +32,9 @@ test lot file exp run job box nr no num id ser seq bild glas obj objekt objt sch
 day week kw tag lauf kit tma mrn pid dsc scn chip dish fish ish
 jan feb mar apr may mai jun jul aug sep oct okt nov dec dez
 """
+_PLACES = """
+w wk cw q pc gt at cs dp dx ts bs sc sl op lab set ihc ihk
+"""
 _HARMLESS = """
 ihc ihk ffpe copy kopie copie copia kopia rescan scan scanned new newer neu old older alt bad
 good final right left rechts links li re lt rt droit gauche wsi slide slides level
@@ -61,6 +64,8 @@ OTHER_STAINS = (*_ANTIBODIES.split(), *_SPECIAL_STAINS.split())
 """Antibodies, clones and special stains that come with a breast or stomach case."""
 COUNTED = frozenset(_COUNTED.split())
 """Words before a number that count something of the scanner or the laboratory."""
+PLACES = frozenset(_PLACES.split())
+"""Letters before a number that name a week, a place or a device, where a folder has them."""
 HARMLESS = frozenset(_HARMLESS.split())
 """Words beside a stain that change nothing of it."""
 METHODS = frozenset(_METHODS.split())

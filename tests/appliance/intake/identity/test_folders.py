@@ -46,6 +46,59 @@ def test_a_folder_with_the_accession_or_below_it_names_the_block(path: str) -> N
     assert (found.accession, found.block, found.stain) == ("S26-00031", "A1", "HE")
 
 
+@pytest.mark.parametrize(
+    "folder",
+    ["KW48", "W48", "Q4", "Lab2", "IHC1", "Day1", "Set1", "Run1", "Nov26", "PC1", "GT1", "X", "5X"],
+)
+@pytest.mark.parametrize("name", ["HE", "S26-00031_HER2", "1A1_HE"])
+def test_a_week_or_a_place_below_an_accession_is_no_block(folder: str, name: str) -> None:
+    found = verdict(f"S26-00031/{folder}/{name}")
+    assert (found.outcome, found.block) == (Outcome.UNIDENTIFIED, "")
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        *("2026_11", "2026_KW48", "2026-KW48", "2026 Nov", "2026_Q4", "1127_2026", "2026", "4711"),
+        *("2026-11", "W48-26", "26-W48", "LAB26-11", "S26-00031 Muster", "S26-00031_A1"),
+    ],
+)
+@pytest.mark.parametrize("folder", ["KW48", "Lab2", "A1"])
+def test_a_month_or_a_number_above_a_folder_is_no_accession(above: str, folder: str) -> None:
+    for name in ("Muster_HE", "Schmidt_HER2"):
+        assert verdict(f"{above}/{folder}/{name}").accession == ""
+    found = verdict(f"{above}/{folder}/S26-00077_HE")
+    assert (found.outcome, found.accession) == (Outcome.UNIDENTIFIED, "S26-00077")
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("S26-00031/AB12/HE", "S26-00031 AB12"),
+        ("S26-00031/1A/HE", "S26-00031 1A"),
+        ("W26-00031/A1/HE", "W26-00031 A1"),
+        ("12345-26/A1/12345-26_HE", "12345-26 A1"),
+        ("4711/A1/4711_HE", "4711 A1"),
+    ],
+)
+def test_a_folder_below_its_whole_accession_names_the_block(path: str, said: str) -> None:
+    found = verdict(path)
+    assert found.outcome is Outcome.IDENTIFIED
+    assert f"{found.accession} {found.block}" == said
+
+
+def test_a_sites_own_form_names_the_folder_above() -> None:
+    own = Identify(patterns=(r"^(?P<accession>PX\d+)",))
+    found = Identifier(WORDS, own).verdict(Path("/scans/PX4711/A1/HE.svs"))
+    assert (found.outcome, found.accession, found.block) == (Outcome.IDENTIFIED, "PX4711", "A1")
+
+
+@pytest.mark.parametrize("folder", ["S26-00031 A1", "S26-00031/A1"])
+def test_a_word_in_a_name_without_an_accession_may_be_another_block(folder: str) -> None:
+    found = verdict(f"{folder}/1A1_HE")
+    assert found.reason == QuarantineReason.NO_BLOCK and "1A1" in found.detail
+
+
 def test_a_folder_of_another_accession_is_a_conflict_one_level_higher_too() -> None:
     assert verdict("S26-00032/A1/S26-00031_HE").outcome is Outcome.CONFLICT
     assert verdict("S26-00032/KW48/S26-00031_A1_HE").outcome is Outcome.IDENTIFIED
