@@ -309,10 +309,10 @@ def _says_nothing(token: Token, words: Set[str]) -> bool:
 def _unknown_words(
     tokens: Sequence[Token], hits: Sequence[Hit], blocks: BlockReading, parts: _Parts
 ) -> None:
-    """Doubt a stain with a word beside it that is not known: it may name another method.
+    """Doubt a stain with a word behind it that is not known: it may name another method.
 
-    Words behind the block are looked at. Of those in front of it, which are of the whole specimen,
-    a method alone counts.
+    Between the block and the stain, names of persons and organs are written in any form: a word of
+    a method or reagent alone counts. In front of the block a method alone does.
     """
     first, last = min(hit.first for hit in hits), max(hit.stop for hit in hits)
     taken = {number for hit in hits for number in range(hit.first, hit.stop)}
@@ -322,11 +322,13 @@ def _unknown_words(
         word = folded(token.text)
         if number < last and token.start <= behind and word not in METHODS:
             continue
-        is_apart = number > last or number + 1 < first
+        is_phospho = word == "p" and number + 1 == first  # p-HER2 is another antibody
+        if number < last and not (_is_method(word) or is_phospho or word == "rabbit"):
+            continue
         if (
             number in taken
             or token.start in blocks.used
-            or (len(word) < 2 and is_apart)
+            or (len(word) < 2 and number > last)
             or _says_nothing(token, words)
         ):
             continue

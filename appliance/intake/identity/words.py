@@ -53,7 +53,7 @@ reserve ersatz negatief positief positiv positive
 """
 _REAGENTS = """
 leer universal test only ohne without null none minus dummy mock sham vehicle saline
-preimmune nordiqc
+preimmune nordiqc tma
 """
 _LEVELS = """
 level levels lvl stufe stufen schnitt schnitte section sections sect cut recut deeper tief copy

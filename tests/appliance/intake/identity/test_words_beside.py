@@ -15,7 +15,7 @@ WORDS = {stain.code: stain.words for stain in HER2_ASSAY.stains}
 OF_CONTROLS = (
     *("Diluent", "diluent", "Omitted", "secondary", "noprimary", "Buffer", "Puffer", "Nullserum"),
     *("Universal", "Reagenz", "Leer", "Negat", "Rabbit", "Destained", "Bleached", "Fluor"),
-    *("Ringversuch", "Zellblock", "Validierung", "Test", "Kalibrator", "XQZ"),
+    *("Ringversuch", "Zellblock", "Validierung", "Test", "Kalibrator", "TMA"),
 )
 
 
@@ -32,10 +32,32 @@ def test_a_word_of_a_control_does_not_pass_as_a_name(form: str, word: str) -> No
 
 
 @pytest.mark.parametrize(
-    "name", ["S26-00031_A1_p-HER2", "S26-00031_A1_TMA_HER2", "S26-00031_P1_A-1_L2_XQZ_HER2"]
+    "name",
+    [
+        *("S26-00031_A1_p-HER2", "S26-00031_A1_TMA_HER2", "S26-00031_P1_A-1_L2_Diluent_HER2"),
+        *("S26-00031_A1_HER2_XQZ", "S26-00031_A1_XQZ_HER2_XQZ", "S26-00031_HER2_XQZ_A1"),
+    ],
 )
-def test_an_unknown_word_between_block_and_stain_is_asked_about(name: str) -> None:
+def test_another_antibody_or_an_unknown_word_behind_the_stain_is_asked_about(name: str) -> None:
     assert verdict(name).outcome is Outcome.UNIDENTIFIED
+
+
+@pytest.mark.parametrize("stain", ["HE", "HER2"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("MUSTER", "MUSTER_ANNA", "MUELLER", "KIM", "Kim", "Lee", "Ng", "Wu", "Öz", "mayer"),
+        *("meier", "McKay", "von_Berg", "van_Dam", "De_Leon", "Cut_2", "block", "Pat_12", "Run_5"),
+        *("Box_2", "1of2", "12of20", "LK", "CNB", "DCIS", "VAB", "Met", "bl", "OP", "12Uhr"),
+        *("DX200", "3DH", "XQZ"),
+    ],
+)
+def test_a_name_or_an_unknown_word_between_block_and_stain_says_nothing(
+    word: str, stain: str
+) -> None:
+    found = verdict(f"S26-00031_A1_{word}_{stain}")
+    assert found.outcome is Outcome.IDENTIFIED
+    assert (found.accession, found.block, found.stain) == ("S26-00031", "A1", stain)
 
 
 @pytest.mark.parametrize(
