@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from appliance.intake.identity.words import COUNTED, LEVELS
-
 _LETTERS_NUMBER = re.compile(r"(?P<letters>[A-Z]{1,3})(?P<number>\d{1,3})", re.IGNORECASE)
 _NUMBER_LETTER = re.compile(r"\d{1,2}[A-Z]", re.IGNORECASE)
 _ROMAN = re.compile(r"I{1,3}|IV|VI{0,3}|IX|X", re.IGNORECASE)
 _LEVEL = re.compile(r"L\d{1,2}", re.IGNORECASE)
-_PARTS = "PART|SPECIMEN|SPEC|TEIL|PROBE|POT|JAR|TOPF|GLAS|CONTAINER|PRÄPARAT|PRAE?PARAT"
+_PARTS = "PART|SPECIMEN|SPEC|TEIL|PROBE|POT|JAR|TOPF|CONTAINER"
 _PART = re.compile(
     rf"(?i:P|PT|{_PARTS})(?P<number>\d{{1,2}})|(?i:{_PARTS})(?P<letter>[A-DF-MO-RT-Z])"
 )
 """Mark of a part in one word; ``Teile``, ``Proben`` and ``Pots`` are none."""
 _PART_WORD = re.compile(_PARTS, re.IGNORECASE)
+_PREPARATION = re.compile(r"(?i:PRÄPARAT|PRAE?PARAT)(?P<mark>\d{1,2}|[A-DF-MO-RT-Z])?")
+"""A word of a part right behind the accession; elsewhere it counts slides."""
 _MARK = re.compile(r"\d{1,2}|[A-Z]|I{1,3}|IV|VI{0,3}|IX", re.IGNORECASE)
 _ODD = re.compile(
     r"[A-Z]{1,2}\d{4,6}|\d{1,2}(?!of)[A-Z]{1,2}\d{1,2}|[A-Z]{1,2}\d{1,2}[A-Z]{1,2}\d{0,2}",
@@ -82,7 +82,7 @@ def read_blocks(tokens: Sequence[Token], end: int = 0) -> BlockReading:
     at = 0
     while at < len(tokens):
         token = tokens[at]
-        mark, width = _part_at(tokens, at)
+        mark, width = _part_at(tokens, at, end)
         if mark and (blocks or _is_ahead(tokens, at + width)):
             part = mark
             used += [each.start for each in tokens[at : at + width]]
@@ -97,8 +97,8 @@ def read_blocks(tokens: Sequence[Token], end: int = 0) -> BlockReading:
         if found is None:
             if not blocks and _ODD.fullmatch(token.text):
                 odd = token.text
-            if not blocks and _is_loose_mark(tokens, at, end):
-                loose = loose or _mark(token.text)
+            if at == 0 and NUMBER.fullmatch(token.text) and _is_right_behind(token, end):
+                loose = _mark(token.text)  # S26-00031-2_A1
             at += 1
             continue
         blocks.append(found.block)
@@ -127,13 +127,18 @@ def read_blocks(tokens: Sequence[Token], end: int = 0) -> BlockReading:
     )
 
 
-def _part_at(tokens: Sequence[Token], at: int) -> tuple[str, int]:
+def _part_at(tokens: Sequence[Token], at: int, end: int) -> tuple[str, int]:
     """Return the mark of a part that begins with a token, and the number of its tokens."""
     marked = _PART.fullmatch(tokens[at].text)
     if marked:
         return _mark(marked["number"] or marked["letter"]), 1
+    is_first = at == 0 and _is_right_behind(tokens[at], end)
+    preparation = _PREPARATION.fullmatch(tokens[at].text) if is_first else None
+    if preparation and preparation["mark"]:
+        return _mark(preparation["mark"]), 1
+    is_word = preparation or _PART_WORD.fullmatch(tokens[at].text)
     after = tokens[at + 1] if at + 1 < len(tokens) else None
-    if after and _PART_WORD.fullmatch(tokens[at].text) and _MARK.fullmatch(after.text):
+    if after and is_word and _MARK.fullmatch(after.text):
         return _mark(after.text), 2
     return "", 0
 
@@ -145,20 +150,13 @@ def _is_ahead(tokens: Sequence[Token], at: int) -> bool:
     )
 
 
-def _is_loose_mark(tokens: Sequence[Token], at: int, end: int) -> bool:
-    """Return whether a number in front of the block may be a part's: ``S26-00031-2_A1``.
+def _is_right_behind(token: Token, end: int) -> bool:
+    """Return whether a token is the first behind the accession that ends at a place.
 
-    One behind a stain, or behind a word that counts slides or levels, is none. Without an accession
-    it may count the files of a folder.
+    Without an accession none is: a number may count the files of a folder. Nor is one behind a
+    date, which was blanked out.
     """
-    token = tokens[at]
-    if not end or NUMBER.fullmatch(token.text) is None:
-        return False
-    if at == 0:
-        return token.start - len(token.before) <= end
-    after = _right_behind(tokens, at - 1)
-    word = tokens[at - 1].text.lower()
-    return after is not None and word not in COUNTED and word not in LEVELS
+    return end > 0 and token.start - len(token.before) <= end and token.start - end <= 3
 
 
 def _mark(text: str) -> str:

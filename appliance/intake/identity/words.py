@@ -55,10 +55,6 @@ _REAGENTS = """
 leer universal test only ohne without null none minus dummy mock sham vehicle saline
 preimmune nordiqc tma
 """
-_LEVELS = """
-level levels lvl stufe stufen schnitt schnitte section sections sect cut recut deeper tief copy
-kopie slides scans serie series batch charge block blk
-"""
 
 OTHER_STAINS = (*_ANTIBODIES.split(), *_SPECIAL_STAINS.split())
 """Antibodies, clones and special stains that come with a breast or stomach case."""
@@ -72,5 +68,3 @@ METHODS = frozenset(_METHODS.split())
 """Words beside a stain that change what the slide is: a person is asked."""
 REAGENTS = frozenset(_REAGENTS.split())
 """Words behind a block that may name a control or a trial; elsewhere they may be names."""
-LEVELS = frozenset(_LEVELS.split())
-"""Words before a number that count sections, copies or blocks, but no parts of a specimen."""

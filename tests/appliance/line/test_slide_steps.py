@@ -304,6 +304,21 @@ def test_slides_of_one_marked_part_are_of_one_block(context: StepContext, form: 
         assert (row.state, row.block) == (SlideState.IDENTIFIED, "A1")
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        *("S26-31_A1_Glas_{}", "S26-31_A1_Präparat_{}", "S26-31_Glas_{}_A1", "S26-31_Lame_{}_A1"),
+        *("S26-31_Rescan_{}_A1", "S26-31_AT2_{}_A1", "S26-31_2026-11-20_{}_A1"),
+    ],
+)
+def test_slides_that_are_counted_are_of_one_part(context: StepContext, form: str) -> None:
+    scans = context.settings.watch.folder
+    for number, stain in enumerate(("HE", "HER2"), start=1):
+        name = f"{form.format(number)}_{stain}.svs"
+        row = identified(context, write_svs(scans / name, number))
+        assert (row.state, row.block) == (SlideState.IDENTIFIED, "A1")
+
+
 def test_a_slide_of_an_edition_that_kept_no_mark_is_of_any_part(context: StepContext) -> None:
     scans = context.settings.watch.folder
     former = identified(context, write_svs(scans / "S26-31_P2_A1_HE.svs", 1))
