@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from appliance.intake.identity.blocks import BlockReading, Doubt, Token, read_blocks
 from appliance.intake.identity.vocabulary import Hit, Vocabulary, folded
-from appliance.intake.identity.words import COUNTED, HARMLESS, METHODS, REAGENTS
+from appliance.intake.identity.words import COUNTED, HARMLESS, METHODS, NOUNS, REAGENTS
 
 _END = r"(?![A-Za-z0-9])"
 _GLUED = rf"(?:{_END}|(?=[A-Z]{{1,2}}\d{{1,2}}{_END}))"
@@ -79,11 +79,15 @@ _DEVICES = re.compile(
     r"(s60|s210|s360|gt450|at2|cs2|p250|p480|p1000|dp200|dp600|x\d{2}|\d{2}x|v\d)"
 )
 _METHOD = re.compile(
-    r"^(d|f|s|c)ish[^eo]|[dfsc]ish$|kontr|contr|^dilu|verdunn|^omi[ts]|noprim|ohneprim|^secondar|^sekundar"
-    r"|buffer|puffer|serum|reagen[tz]|^negat|destain|entfarb|bleach|bleich|fluor|ringvers|zellblock"
-    r"|cellblock|cytolog|zytolog|[ck]alibr|[ad]bsor|^valid|testlauf|probelauf|specific|spezif|neqas"
+    r"^(d|f|s|c)ish[^eo]|[dfsc]ish$|kontr|contr(?!era)|verdunn|noprim|ohneprim|^secondar|^sekundar"
+    r"|dilu(en|t|an|zione)|^omi(t|ssi|s[eo]?\d*$)|bleach(?!er)|bleich(t|ung|en\d*$)|buffer|puffer|serum|reagen[tz]|^negat|destain|entfarb|fluor|ringvers"
+    r"|zellblock|cellblock|cytolog|zytolog|[ck]alibr|[ad]bsor|^valid|testlauf|probelauf|specific"
+    r"|spezif|neqas"
 )
-"""Part of a word that names a reagent, a trial or a treatment instead of an assay's section."""
+"""Part of a word that names a reagent, a trial or a treatment instead of an assay's section.
+
+Bleicher, Diluzio, Omisore and Contreras are persons.
+"""
 _NO_TEXT = re.compile("[\ud800-\udfff]")
 _TOKEN = re.compile(r"[A-Za-z0-9\u00C0-\u024F]+|[^\W_A-Za-z0-9\u00C0-\u024F]+")
 """Runs of letters and digits of one alphabet: ``HER2`` stands apart from what follows in kanji."""
@@ -291,6 +295,23 @@ def _is_method(word: str) -> bool:
     return word in METHODS or word in REAGENTS or _METHOD.search(word) is not None
 
 
+def _is_person(number: int, tokens: Sequence[Token], taken: Set[int]) -> bool:
+    """Return whether ``Leer`` or ``Null`` is a person's: beside another name, as in ``Leer, Anna``.
+
+    A noun that a laboratory writes beside it, as in ``Leer-Probe``, is no name.
+    """
+    text = tokens[number].text
+    if text not in ("Leer", "Null"):
+        return False
+    beside = {number - 1, number + 1} & set(range(len(tokens))) - taken
+    words = {
+        folded(tokens[n].text)
+        for n in beside
+        if tokens[n].text.istitle() and _is_name(tokens[n].text)
+    }
+    return any(w not in HARMLESS | COUNTED | NOUNS and not _is_method(w) for w in words)
+
+
 def _says_nothing(token: Token, words: Set[str]) -> bool:
     """Return whether a word beside a stain is known to change nothing of it, or is a name."""
     word = folded(token.text)
@@ -330,6 +351,7 @@ def _unknown_words(
             or token.start in blocks.used
             or (len(word) < 2 and number > last)
             or _says_nothing(token, words)
+            or _is_person(number, tokens, taken)
         ):
             continue
         unknown = f"a word beside the stain is not known: {token.text}"

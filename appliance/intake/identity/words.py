@@ -55,6 +55,10 @@ _REAGENTS = """
 leer universal test only ohne without null none minus dummy mock sham vehicle saline
 preimmune nordiqc tma
 """
+_NOUNS = """
+probe probenglas wert lauf primary primaer primar antikoerper antikorper antibody objekttraeger
+objekttrager praeparat praparat kontrolle gewebe tissue reaktion ansatz inkubation
+"""
 
 OTHER_STAINS = (*_ANTIBODIES.split(), *_SPECIAL_STAINS.split())
 """Antibodies, clones and special stains that come with a breast or stomach case."""
@@ -68,3 +72,5 @@ METHODS = frozenset(_METHODS.split())
 """Words beside a stain that change what the slide is: a person is asked."""
 REAGENTS = frozenset(_REAGENTS.split())
 """Words behind a block that may name a control or a trial; elsewhere they may be names."""
+NOUNS = frozenset(_NOUNS.split())
+"""Words with a capital that stand beside ``Leer`` or ``Null`` and are no names."""
