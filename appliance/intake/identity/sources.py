@@ -38,7 +38,13 @@ _DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "AcquisitionDateTime", "
 # IMG-0001 counts; PAT2600031 is a laboratory's accession of a year and a number.
 _COUNTER = re.compile(r"(?P<word>[a-z]{2,})[ _-]?\d{1,4}", re.IGNORECASE)
 
-_BLOCK_FOLDER = re.compile(r"(?:(?P<letters>[A-Z]{1,2})\d{1,3}|\d{1,2}(?P<letter>[A-Z]))", re.I)
+_BLOCK_FOLDER = re.compile(
+    r"(?:(?:block|blk|bl)[ _.-]+)?"
+    r"(?:(?P<letters>[A-Z]{1,2}|III|VII|VIII)[ _.-]?\d{1,3}|\d{1,2}-?(?P<letter>[A-Z]))"
+    r"(?:[ _.-]+L?\d{1,2})?",
+    re.IGNORECASE,
+)
+"""Name of a folder that is a block, with its level: ``A1``, ``Block A-1``, ``A1 L2``, ``1A``."""
 _SHORT_PREFIX = re.compile(r"(?:\d{2}-?)?(?P<letters>[A-Z]+)", re.IGNORECASE)
 _YEAR = re.compile(r"(?:19|20)\d{2}")
 _UNUSUAL = re.compile(r": (?!\w*\d{4})\w+$")

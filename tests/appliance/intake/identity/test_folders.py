@@ -87,6 +87,29 @@ def test_a_folder_below_its_whole_accession_names_the_block(path: str, said: str
     assert f"{found.accession} {found.block}" == said
 
 
+@pytest.mark.parametrize(
+    ("folder", "block"),
+    [
+        *((name, "A1") for name in ("A-1", "A.1", "A_1", "A 1", "a1", "A1_1", "A1 L1", "A-1-2")),
+        *((name, "A1") for name in ("Block A1", "Block_A1", "Blk.A1", "Bl. A1", "Block A-1")),
+        *(("Block 1A", "1A"), ("1-A", "1A"), ("II-1", "II1"), ("III-1", "III1")),
+    ],
+)
+@pytest.mark.parametrize("name", ["HE", "S26-00031_HE"])
+def test_a_folder_that_is_a_block_is_one_however_it_is_written(
+    folder: str, block: str, name: str
+) -> None:
+    found = verdict(f"S26-00031/{folder}/{name}")
+    assert (found.outcome, found.block) == (Outcome.IDENTIFIED, block)
+
+
+@pytest.mark.parametrize(
+    "folder", ["KW-48", "W-48", "Q.4", "Q4 L1", "Block KW48", "Lab_2", "X-1", "A1_2026", "A1-B2"]
+)
+def test_a_week_with_a_separator_is_no_block(folder: str) -> None:
+    assert verdict(f"S26-00031/{folder}/S26-00031_HE").reason == QuarantineReason.NO_BLOCK
+
+
 def test_a_sites_own_form_names_the_folder_above() -> None:
     own = Identify(patterns=(r"^(?P<accession>PX\d+)",))
     found = Identifier(WORDS, own).verdict(Path("/scans/PX4711/A1/HE.svs"))
