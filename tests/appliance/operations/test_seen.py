@@ -38,7 +38,7 @@ def write(lab: Lab, size: int, kind: Kind = "changed") -> None:
     [
         ("set", "slide-1", "--block", "B2", "--seen"),
         ("pair", "slide-1", "slide-2", "--seen-he"),
-        ("pair", "slide-2", "slide-1", "--seen-ihc"),
+        ("pair", "slide-3", "slide-1", "--seen-ihc"),
         ("exclude", "slide-1", "--seen"),
         ("keep", "slide-1", "--seen"),
     ],
@@ -51,6 +51,7 @@ def test_a_word_holds_for_the_file_that_was_looked_at(
     config.write_text(f'state_dir = "{tmp_path / "state"}"\n')
     lab.arrive("S26-1_A1_HE")
     lab.arrive("S26-1_A1_HER2")
+    lab.arrive("S26-1_A2_HE")
     seen = named(config, "slides", "bytes")
     write(lab, 7)
     before = lab.slides()
