@@ -27,8 +27,8 @@ from appliance.operations.corrections import (
     confirm_score,
     correct_score,
     rerun_case,
-    signed_by,
     signed_words,
+    signer_unread,
     undone_words,
 )
 from appliance.operations.doctor import check_destination, find_destination
@@ -79,7 +79,9 @@ def undone_by_rerun(
     else:
         with reader.reading() as tx:
             row = tx.case(case)
-            signed = signed_by(tx, row, settings) if row is not None and row.findings_key else ""
+            signed = (
+                signer_unread(tx, row, settings) if row is not None and row.findings_key else ""
+            )
     return undone_words(signed) if signed else ""
 
 

@@ -201,10 +201,10 @@ def _who_signed(ledger: Ledger, settings: Settings, case: CaseRow) -> str:
         return signed_words(_standing_findings(settings, case))
     except (SettingsError, ValueError, OSError, LookupError, BadZipFile):
         with ledger.transaction() as tx:
-            return signed_by(tx, case, settings)
+            return signer_unread(tx, case, settings)
 
 
-def signed_by(tx: Queries, case: CaseRow, settings: Settings) -> str:
+def signer_unread(tx: Queries, case: CaseRow, settings: Settings) -> str:
     """Return who signed a result that cannot be read, in words; empty where nobody did.
 
     After a retry of the writing the ledger does not tell it of the result, so the objects do.

@@ -138,3 +138,11 @@ def test_a_word_that_may_be_a_block_is_asked_about_until_a_barcode_tells_it() ->
 def test_a_folder_of_a_stain_alone_gives_no_stain() -> None:
     found = verdict("HER2/S26-00031_A1")
     assert (found.reason, found.stain) == (QuarantineReason.UNKNOWN_STAIN, "")
+
+
+@pytest.mark.parametrize("name", ["2026_11/Muster_HE", "2026 11/Schmidt_HER2", "2026_11_HE"])
+def test_a_year_and_a_month_are_no_accession_and_block(name: str) -> None:
+    """Slides of all patients of a month lie in such a folder."""
+    found = verdict(name)
+    assert (found.outcome, found.accession) == (Outcome.UNIDENTIFIED, "")
+    assert verdict(f"2026_11/S26-00031_A1_{name[-2:]}").accession == "S26-00031"
