@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _NO_TEXT = re.compile("[\ud800-\udfff]")
 """Python holds a byte of a file name that is no UTF-8 as a lone surrogate (PEP 383)."""
@@ -16,3 +17,12 @@ def is_text(text: str) -> bool:
 def readable(text: str) -> str:
     """Return `text` for people and for files: each byte that is no text becomes ``�``."""
     return _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def plain_spaces(text: str) -> str:
+    """Return `text` with plain spaces for others, and without signs that are not seen.
+
+    Text from a word processor has spaces that do not break, and hyphens that show at line ends.
+    """
+    kinds = ((character, unicodedata.category(character)) for character in text)
+    return "".join(" " if kind == "Zs" else character for character, kind in kinds if kind != "Cf")

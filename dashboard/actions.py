@@ -144,6 +144,9 @@ def retry(settings: Settings, subject: str, *, by: Person, why: str) -> Answer:
     )
 
 
+RETRY_AT_ONCE = word.RETRY_AT_ONCE
+
+
 def retry_all(settings: Settings, subjects: Sequence[str], *, by: Person, why: str) -> Answer:
     """Try slides and cases of one cause of trouble again."""
     return _told(

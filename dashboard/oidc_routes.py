@@ -79,7 +79,7 @@ def oidc_routes(access: Access, oidc: Oidc) -> list[BaseRoute]:
             return refused(request, str(err), to)
         if not token:
             return refused(request, why, to)
-        answer = await let_in(access, request, token, to)
+        answer = let_in(access, request, token, to)
         answer.delete_cookie(COOKIE, path="/access/", httponly=True, samesite="lax")
         return answer
 

@@ -9,6 +9,7 @@ from math import ceil
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode
 
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -67,7 +68,7 @@ def access_routes(access: Access) -> list[BaseRoute]:
             if told.wait_s:
                 page.headers["Retry-After"] = str(ceil(told.wait_s))
             return page
-        return await let_in(access, request, told.token, to)
+        return let_in(access, request, told.token, to)
 
     async def sign_out(request: Request) -> Response:
         token = token_of(request.headers.get("cookie", ""))
@@ -122,14 +123,19 @@ def is_https(request: Request) -> bool:
     return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", ""))
 
 
-async def let_in(access: Access, request: Request, token: str, to: str) -> Response:
+def let_in(access: Access, request: Request, token: str, to: str) -> Response:
     """Return the answer that begins a session in a browser and leads to a page of this server.
 
-    The session that the browser had ends: its other pages would go on as the former person.
+    The session that the browser had ends: its other pages would go on as the former person. It ends
+    after the answer: a page that asks before the browser has the new session would be sent away.
     """
     former = token_of(request.headers.get("cookie", ""))
-    await get_running_loop().run_in_executor(_WORKERS, access.sign_out, former)
-    answer = Response(status_code=303, headers=NOT_KEPT | {"Location": to})
+
+    async def end_former() -> None:
+        await get_running_loop().run_in_executor(_WORKERS, access.sign_out, former)
+
+    ends = BackgroundTask(end_former)
+    answer = Response(status_code=303, headers=NOT_KEPT | {"Location": to}, background=ends)
     answer.set_cookie(
         COOKIE, token, httponly=True, samesite="lax", secure=is_https(request), path="/"
     )

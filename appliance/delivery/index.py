@@ -139,7 +139,10 @@ def sound_contents(objects_key: str, settings: Settings) -> dict[str, Any] | Non
         return None
     if not is_unchecked(folder) and not file_is_as_written(folder / INDEX_NAME):
         return None
-    return read_contents(objects_key, settings)
+    try:
+        return read_contents(objects_key, settings)
+    except (FileNotFoundError, ValueError):  # gone or cut, where no checksum tells it
+        return None
 
 
 def object_path(path: str, settings: Settings) -> Path:

@@ -20,7 +20,8 @@ class Scan:
 
     `scanned_at` is the wall time of the scan; the start of a day where only the day is known.
     `passed`: the scan passed inspection. `came_at` is when Tandem first saw it, `chosen_at` when a
-    person chose it among those that were there then; 0.0 where nobody did.
+    person chose it among those that were there then; 0.0 where nobody did. `chosen_over` is the
+    highest id of these, 0 where it is not known.
     """
 
     slide_id: int
@@ -29,6 +30,13 @@ class Scan:
     passed: bool
     came_at: float = 0.0
     chosen_at: float = 0.0
+    chosen_over: int = 0
+
+    def was_chosen_over(self, other: Scan) -> bool:
+        """Return whether a person chose this scan when the other one was there."""
+        if self.chosen_over:
+            return other.slide_id <= self.chosen_over
+        return other.came_at <= self.chosen_at
 
     @property
     def day(self) -> int:
@@ -88,12 +96,12 @@ def _standing(scans: list[Scan]) -> Standing:
     replaced: dict[int, int] = {}
     if chosen is not None:
         for scan in scans:
-            if scan.came_at <= chosen.chosen_at and scan.chosen_at < chosen.chosen_at:
+            if chosen.was_chosen_over(scan) and scan.chosen_at < chosen.chosen_at:
                 replaced[scan.slide_id] = chosen.slide_id
     left = [scan for scan in passed if scan.slide_id not in replaced]
     for scan in scans:
         # A scan that a person chose waits for its inspection beside those that it was chosen over.
-        rest = [other for other in left if other.came_at > scan.chosen_at]
+        rest = [other for other in left if not scan.was_chosen_over(other)]
         newer = [other for other in rest if is_newer(other, scan)]
         if newer and scan.slide_id not in replaced:
             newest = max(newer, key=lambda other: (other.scanned_at, other.slide_id))

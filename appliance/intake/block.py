@@ -43,6 +43,7 @@ def scans_of(rows: Iterable[SlideRow], *, hoped: bool = False) -> list[Scan]:
                 passed=there if hoped else row.state in PASSED,
                 came_at=row.created_at,
                 chosen_at=said_of(row).kept_at,
+                chosen_over=said_of(row).kept_over,
             )
             scans.append(scan)
     return scans
@@ -58,7 +59,8 @@ def settle(
     do where a scan that has just `passed` stands: no case was read from it.
     """
     rows = {id_of(row): row for row in tx.slides_of_block(accession, block)}
-    found = standings(scans_of(rows.values()))
+    scans = {scan.slide_id: scan for scan in scans_of(rows.values())}
+    found = standings(scans.values())
     hoped = standings(scans_of(rows.values(), hoped=True))
     taken: dict[Stain, SlideRow] = {}
     for stain, each in found.items():
@@ -66,7 +68,7 @@ def settle(
             if rows[old].state != SlideState.SUPERSEDED:
                 if rows[old].state in PASSED:
                     taken[stain] = rows[new]
-                code = CHOSEN if said_of(rows[new]).kept_at >= rows[old].created_at else NEWER_SCAN
+                code = CHOSEN if scans[new].was_chosen_over(scans[old]) else NEWER_SCAN
                 supersede(tx, rows[old], rows[new], code, now)
         if passed is not None and passed.id == each.place:
             taken[stain] = passed  # the one before may be on its way again, and no scan now

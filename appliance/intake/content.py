@@ -113,7 +113,7 @@ def _takes_word(tx: Transaction, slide: SlideRow, twins: Sequence[SlideRow], now
     told = [row for row in twins if said_of_bytes(row).accession or said_of_bytes(row).stain]
     if not told:
         return False
-    set_said(slide, replace(said_of(told[-1]), kept_at=0.0, apart=(), of="", heard=()))
+    set_said(slide, replace(said_of(told[-1]), kept_at=0.0, kept_over=0, apart=(), of="", heard=()))
     tx.advance(slide, SlideState.ARRIVED, now=now, code=SAME_CONTENT, params=_of(told[-1]))
     return True
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from appliance.ledger.tables import SlideRow
+from appliance.ledger.tables import SlideRow, id_of
 from appliance.text import readable
 
 KEEP = "keep"
@@ -19,10 +19,11 @@ _TICK_S = 0.001
 class Said:
     """Words of people on a slide; empty where nobody said anything.
 
-    `kept_at` is when a person chose this slide among the scans that were there (`choice_time`),
-    `apart` the subjects of slides that it is not paired with. `by`, `why` and `at` belong to the
-    last word. Once the file changed, `of` is the fingerprint of the bytes that the words are about,
-    and `heard` the accessions that other sources stated of them.
+    `kept_at` is when a person chose this slide among the scans that were there (`chosen_among`), of
+    which `kept_over` is the highest id; 0 in words of an earlier edition. `apart` are the subjects
+    of slides that it is not paired with. `by`, `why` and `at` belong to the last word. Once the
+    file changed, `of` is the fingerprint of the bytes that the words are about, and `heard` the
+    accessions that other sources stated of them.
     """
 
     accession: str = ""
@@ -33,6 +34,7 @@ class Said:
     picture: str = ""
     excluded: bool = False
     kept_at: float = 0.0
+    kept_over: int = 0
     apart: tuple[str, ...] = ()
     by: str = ""
     why: str = ""
@@ -78,7 +80,7 @@ def hold_on(slide: SlideRow) -> None:
     """
     said = said_of(slide)
     if not said.is_about(slide.fingerprint):
-        set_said(slide, replace(said, of="", heard=(), picture="", kept_at=0.0))
+        set_said(slide, replace(said, of="", heard=(), picture="", kept_at=0.0, kept_over=0))
 
 
 def said_of_bytes(slide: SlideRow) -> Said:
@@ -87,13 +89,16 @@ def said_of_bytes(slide: SlideRow) -> Said:
     return said if said.is_about(slide.fingerprint) else Said()
 
 
-def choice_time(slides: Iterable[SlideRow], now: float) -> float:
-    """Return the time of a choice among slides, in seconds since the epoch.
+def chosen_among(said: Said, slides: Iterable[SlideRow], now: float) -> Said:
+    """Return a word with a choice among slides.
 
-    It is after each of them came or was chosen: the wall clock may have been ahead then.
+    Its time, in seconds since the epoch, is after each of them came or was chosen: the wall clock
+    may have been ahead then. Which slides were there is told by their ids.
     """
-    former = (max(slide.created_at, said_of(slide).kept_at) for slide in slides)
-    return max([now, *(at + _TICK_S for at in former)])
+    there = list(slides)
+    former = (max(slide.created_at, said_of(slide).kept_at) for slide in there)
+    at = max([now, *(at + _TICK_S for at in former)])
+    return replace(said, kept_at=at, kept_over=max(id_of(slide) for slide in there))
 
 
 def set_said(slide: SlideRow, said: Said) -> None:

@@ -17,7 +17,7 @@ from appliance.ledger.transaction import Transaction
 from appliance.operations.seen import bytes_name
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
-from appliance.text import is_text
+from appliance.text import is_text, plain_spaces
 
 _ON_ITS_WAY = (SlideState.ARRIVING, SlideState.ARRIVED)
 
@@ -30,6 +30,7 @@ class Word:
     why: str
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "why", plain_spaces(self.why))
         for option, text in (("--by", self.by), ("--why", self.why)):
             if not text.strip() or not text.isprintable() or not is_text(text):
                 raise SettingsError(f"{option}: say who says so, and why, in readable text.")

@@ -32,7 +32,7 @@ from appliance.ledger.transaction import Transaction
 from appliance.operations.seen import NO_RESULT, result_name
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
-from appliance.text import is_text, readable
+from appliance.text import is_text, plain_spaces, readable
 from appliance.words.say import say
 from dicom.legal import COMPONENTS, GROUP_LENGTH
 from dicom.study import is_name
@@ -64,7 +64,7 @@ def correct_score(
         If there is no such case, `score` is none of its assay, it has no result yet, another one
         than `result`, or that score already; if `by` is no person name, or `why` says nothing.
     """
-    name = _person(by)
+    name, why = _person(by), plain_spaces(why)
     if not why.strip() or not why.isprintable() or not is_text(why):
         raise SettingsError("--why: say why; the report states it, in readable text.")
     ledger = open_ledger(settings)

@@ -24,6 +24,7 @@ from appliance.ledger.urgency import set_stat
 from appliance.operations.audited import Word, find_slide, service
 from appliance.operations.identify import identify_paths
 from appliance.operations.settings_text import settings_text
+from appliance.operations.signed import signed_results
 from appliance.operations.word import pair_slides
 from appliance.settings.destinations import PacsDestination
 from appliance.settings.settings import Settings
@@ -138,7 +139,8 @@ def try_pair(
     ------
     SettingsError
         If there are no such slides, one has another file than `seen` or is not identified yet,
-        they are known as of two blocks, or `pair_slides` refuses them.
+        they are known as of two blocks, a person signed a result of one, or `pair_slides` refuses
+        them.
     """
     with service(settings) as (tx, _):
         first, second = find_slide(tx, anatomy, seen[0]), find_slide(tx, target, seen[1])
@@ -152,6 +154,15 @@ def try_pair(
                 f"{subjects[0]} and {subjects[1]} are known as slides of two blocks, and one would "
                 "get the other's names. If they are a pair: pair them on the slide's page."
             )
+        signed = (
+            ""
+            if paired
+            else "; ".join(
+                filter(None, (signed_results(tx, row, settings) for row in (first, second)))
+            )
+        )
+    if signed:
+        raise SettingsError(f"{signed}. To pair them: on the slide's page.")
     if not paired:
         pair_slides(settings, *subjects, word, seen=seen)
     with service(settings) as (tx, now):

@@ -6,7 +6,7 @@ from appliance.delivery.index import sound_contents
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.queries import Queries
 from appliance.ledger.tables import CaseRow, SlideRow
-from appliance.operations.corrections import ENDED
+from appliance.operations.corrections import CONFIRMED, CORRECTED, ENDED, SIGNED
 from appliance.settings.settings import Settings
 
 _UNKNOWN = "Somebody (which its damaged objects do not tell)"
@@ -31,7 +31,14 @@ def signed_results(tx: Queries, slide: SlideRow, settings: Settings) -> str:
     """Return who signed which results of cases that a slide belongs to; empty for none."""
     told = []
     for case in tx.cases_of_block(slide.accession, slide.block):
-        if case.state in ENDED and slide.stain in pairing_of(case).stains:
-            who = signed_by(case, settings)
+        if slide.stain in pairing_of(case).stains:
+            who = signed_by(case, settings) if case.state in ENDED else _signed_since(tx, case)
             told += [f"{who} signed the result of {case.subject}"] if who else []
     return "; ".join(told)
+
+
+def _signed_since(tx: Queries, case: CaseRow) -> str:
+    """Return who signed a result whose objects are not written yet, or could not be written."""
+    if not case.findings_key or tx.scored_by(case.subject) not in SIGNED:
+        return ""
+    return [e.by for e in tx.events(case.subject) if e.code in (CORRECTED, CONFIRMED)][-1]

@@ -32,7 +32,7 @@ from appliance.intake.block import (
 from appliance.intake.content import EXCLUDED, lose_slide
 from appliance.intake.identity.evidence import MAX_ACCESSION
 from appliance.intake.identity.vocabulary import Vocabulary
-from appliance.intake.said import KEEP, choice_time, said_of, said_of_bytes, set_said
+from appliance.intake.said import KEEP, chosen_among, said_of, said_of_bytes, set_said
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.queries import PASSED
@@ -125,7 +125,7 @@ def pair_slides(
             )
         pairing = _pairing_for(assays, first, second)
         accession, block = place.accession, place.block
-        at = choice_time((first, second, *tx.slides_of_block(accession, block)), now)
+        there = (first, second, *tx.slides_of_block(accession, block))
         for row, other, stain in (
             (first, second, pairing.anatomy),
             (second, first, pairing.target),
@@ -134,7 +134,8 @@ def pair_slides(
             new = {key: text for key, text in told.items() if getattr(row, key) != text}
             said = said_of_bytes(row)
             apart = tuple(each for each in said.apart if each != other.subject)
-            said = replace(said, apart=apart, excluded=False, kept_at=at, **(told if new else {}))
+            said = replace(said, apart=apart, excluded=False, **(told if new else {}))
+            said = chosen_among(said, there, now)
             note_word(tx, row, "word-pair", word, now, said, slide=other.subject)
             if new or row.state not in (SlideState.IDENTIFIED, *PASSED):
                 send_back(tx, row, word, now, leaves=bool(new))
@@ -179,7 +180,7 @@ def exclude_slide(settings: Settings, slide: str, word: Word, *, seen: str = "")
     """
     with service(settings) as (tx, now):
         row, lost = find_slide(tx, slide, seen), tuple[str, ...]()
-        said = replace(said_of_bytes(row), excluded=True, kept_at=0.0)
+        said = replace(said_of_bytes(row), excluded=True, kept_at=0.0, kept_over=0)
         note_word(tx, row, "word-exclude", word, now, said)
         if row.state not in (SlideState.ARRIVING, SlideState.OTHER):
             set_reason(row, EXCLUDED)
@@ -211,8 +212,8 @@ def keep(settings: Settings, subject: str, word: Word, *, seen: str = "") -> str
             return _keep_case(tx, case, word, now)
         row = find_slide(tx, subject, seen)
         block = tx.slides_of_block(row.accession, row.block) if row.accession else []
-        at = choice_time((row, *block), now)
-        said = replace(said_of_bytes(row), picture=KEEP, kept_at=at, excluded=False)
+        said = replace(said_of_bytes(row), picture=KEEP, excluded=False)
+        said = chosen_among(said, (row, *block), now)
         note_word(tx, row, "word-keep", word, now, said)
         if row.state in (SlideState.SUPERSEDED, SlideState.QUARANTINED, SlideState.OTHER):
             send_back(tx, row, word, now, leaves=False)
@@ -239,24 +240,31 @@ def retry(settings: Settings, subject: str, word: Word) -> str:
         return f"{row.subject} goes through the line again"
 
 
+RETRY_AT_ONCE = 200
+"""Most slides or cases that one word tries again: each is a transaction."""
+
+
 def retry_all(settings: Settings, subjects: Sequence[str], word: Word) -> str:
     """Try slides that are set aside, and cases that failed or were refused, again.
 
     Each is a transaction of its own: the daemon goes on in between, and one that cannot be tried
-    again, or is in trouble no more, keeps no other from it. Returns what happens next.
+    again, or is in trouble no more, keeps no other from it. After `RETRY_AT_ONCE` the rest waits.
+    Returns what happens next.
     """
-    done = 0
+    done, refused = 0, 0
     ledger = open_ledger(settings)
     try:
         for subject in subjects:
+            if done == RETRY_AT_ONCE:
+                break
+            refused += 1
             with suppress(SettingsError), ledger.transaction() as tx:
                 _retry_in_trouble(tx, subject, settings, word, time.time())
-                done += 1
+                done, refused = done + 1, refused - 1
     finally:
         ledger.close()
-    left = len(subjects) - done
     told = f"{done} of {len(subjects)} are tried again"
-    return f"{told}; {left} cannot be, or are in trouble no more" if left else told
+    return f"{told}; {refused} cannot be, or are in trouble no more" if refused else told
 
 
 def _retry_in_trouble(

@@ -179,8 +179,8 @@ def _retry(subject: str) -> None:
         )
 
 
-RETRY_AT_ONCE = 200
-"""Most slides or cases that one press tries again: each is a transaction."""
+MOST_LOOKED_AT = 5000
+"""Most slides or cases of a cause that one press looks at."""
 
 
 def retry_all_button(group: TroubleGroup) -> None:
@@ -205,13 +205,13 @@ def retry_all_dialog() -> None:
 @st.dialog("Try all again")
 def _retry_all(group: TroubleGroup) -> None:
     st.write(group.sentence)
-    if group.number > RETRY_AT_ONCE:
+    if group.number > actions.RETRY_AT_ONCE:
         first = "those first that were not tried for the longest time"
-        st.write(f"{RETRY_AT_ONCE} of {group.number} at a time, {first}.")
+        st.write(f"{actions.RETRY_AT_ONCE} of {group.number} at a time, {first}.")
     with st.form("retry-all", border=False):
 
         def act(by: Person, why: str) -> Answer:
-            subjects = read_subjects(look.ledger(), look.settings(), group.cause, RETRY_AT_ONCE)
+            subjects = read_subjects(look.ledger(), look.settings(), group.cause, MOST_LOOKED_AT)
             return actions.retry_all(look.settings(), subjects, by=by, why=why)
 
         _because("Try again", act)

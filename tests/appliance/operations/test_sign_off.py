@@ -32,6 +32,7 @@ from appliance.findings.codec import load_findings
 from appliance.findings.findings import SignOff
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.ledger.tables import CaseRow
 from appliance.ledger.transaction import Transaction
 from appliance.line.case_steps import write
 from appliance.operations.audited import Word
@@ -427,7 +428,13 @@ def test_who_signed_a_damaged_result_is_known_after_a_retry_of_its_writing(
     assert f"signed by {ANNA}: this is undone" in rerun_case(clinic.settings, "case-1")
 
 
-def test_a_slide_is_not_tried_again_under_a_signed_result(clinic: Clinic) -> None:
+def case_of(tx: Transaction) -> CaseRow:
+    (case,) = tx.cases()
+    return case
+
+
+@pytest.mark.parametrize("left", [CaseState.DELIVERED, CaseState.SCORED, CaseState.FAILED])
+def test_a_slide_is_not_tried_again_under_a_signed_result(clinic: Clinic, left: CaseState) -> None:
     def read(tx: Transaction) -> None:
         for stain in ("HE", "HER2"):
             row = tx.add_slide(f"/scans/{stain}.svs", 1.0)
@@ -437,9 +444,13 @@ def test_a_slide_is_not_tried_again_under_a_signed_result(clinic: Clinic) -> Non
     clinic.do(read)
     again = Word(by=BERT, why="again")
     confirm_score(clinic.settings, "case-1", by=ANNA)
-    clinic.deliver()
-    before, slide = clinic.case, clinic.do(lambda tx: tx.slide(2))
     told = r"slide-2: Müller\^Anna signed the result of case-1\. .* tandem rerun CASE"
+    if left != CaseState.SCORED:  # else its objects are not written yet
+        clinic.deliver()
+    if left == CaseState.FAILED:  # they could not be
+        clinic.do(lambda tx: tx.advance(case_of(tx), CaseState.SCORED, now=2.0, code="retry"))
+        clinic.do(lambda tx: tx.advance(case_of(tx), CaseState.FAILED, now=2.0))
+    before, slide = clinic.case, clinic.do(lambda tx: tx.slide(2))
     with pytest.raises(SettingsError, match=told):
         retry(clinic.settings, "slide-2", again)
     assert (clinic.case, clinic.do(lambda tx: tx.slide(2))) == (before, slide)

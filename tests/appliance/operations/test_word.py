@@ -251,6 +251,23 @@ def test_a_slide_that_is_left_out_stays_so_when_all_in_trouble_are_tried_again(l
     assert lab.states()[slide] == "read"
 
 
+def test_what_cannot_be_tried_again_keeps_nothing_else_from_it(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.operations.word.RETRY_AT_ONCE", 1)
+    slides = [lab.arrive(f"S26-{number}_A1_HER2") for number in range(3)]
+    for slide in slides[1:]:
+        move(lab, slide, SlideState.QUARANTINED)
+    told = retry_all(lab.settings, slides, WORD)
+    assert told == "1 of 3 are tried again; 1 cannot be, or are in trouble no more"
+    assert lab.states()[slides[1]] == "arrived" and lab.states()[slides[2]] == "quarantined"
+
+
+@pytest.mark.parametrize("why", ["wrong\u00a0label", "wrong\u202flabel", "wrong la\u00adbel"])
+def test_a_reason_from_a_word_processor_is_taken_with_plain_spaces(why: str) -> None:
+    assert Word(by="Meyer^Anna", why=why).why == "wrong label"
+
+
 def test_an_older_scan_is_taken_back_once_it_passed_inspection(lab: Lab) -> None:
     old = lab.arrive("S26-1_A1_HE", day=3)
     lab.arrive("S26-1_A1_HER2")
@@ -302,6 +319,8 @@ def test_a_choice_counts_among_scans_that_came_under_a_clock_that_was_ahead(
         pair_slides(lab.settings, he, second, WORD)
     assert lab.states() == {he: "read", first: "superseded", second: "read"}
     assert lab.case().state == CaseState.READY
+    rescan = lab.arrive("S26-1_A1_HER2_3", day=9)  # nobody chose over it
+    assert (lab.case().state, lab.used()) == (CaseState.READY, [he, rescan])
 
 
 def test_a_later_choice_counts_though_the_clock_was_ahead_at_the_one_before(lab: Lab) -> None:
