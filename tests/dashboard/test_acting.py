@@ -273,6 +273,11 @@ def test_the_forms_of_a_slide_choose_nothing_and_say_who_signed(scored: Lab) -> 
     press(page, "Do it")
     assert "slide-2: Meyer^Anna signed the result of case-1" in markup(page)
     assert scored.rows() == before
+    # Nor does the first run take it away, which asks for no reason.
+    other = scored.quarantine("x.svs", "no-accession")
+    admin = Person("Vera^Ops", Role.ADMIN)
+    said = actions.try_pair(scored.settings, "slide-1", f"slide-{other}", by=admin)
+    assert not said.done and "Meyer^Anna signed the result of case-1" in said.text
 
 
 BERT = Person("Ito^Bert", Role.OPERATOR)
