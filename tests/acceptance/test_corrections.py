@@ -55,6 +55,15 @@ def ended_again(after: str) -> Any:
     return is_so
 
 
+def was_touched(status: dict[str, Any]) -> bool:
+    """Return whether a slide's file changed, and the slide is read again."""
+    slides = [slide for slide in status["slides"] if slide["stain"] == "HER2"]
+    return all(
+        any("changed" in event["text"] for event in slide["steps"]) and slide["state"] == "read"
+        for slide in slides
+    )
+
+
 def test_a_persons_score_and_a_rerun_are_new_reports(
     daemon: Daemon, small_case: SyntheticCase
 ) -> None:
@@ -87,8 +96,8 @@ def test_a_persons_score_and_a_rerun_are_new_reports(
     tandem("rerun", "case-1", "--config", daemon.config)
     daemon.wait(ended_again("rerun"))
     os.utime(daemon.scans / small_case.ihc_path.name)
-    again = daemon.wait(ended_again("came in anew"))["cases"][0]
-    assert (again["score"], len(archived(daemon))) == (other, count)
+    again = daemon.wait(was_touched)["cases"][0]
+    assert (again["state"], again["score"], len(archived(daemon))) == ("delivered", other, count)
 
     # The scanner's folder is emptied: a correction is still possible.
     for slide in daemon.scans.iterdir():

@@ -194,7 +194,7 @@ def test_a_host_that_is_none_is_told_and_holds_no_other_channel(
     settings: Settings, ledger: Ledger, tmp_path: Path
 ) -> None:
     url, mails = "https://chat..lab/hooks/secret", list[Message]()
-    given = changed(settings, webhook=Webhook(url=url), after_minutes=0)
+    given = changed(settings, webhook=Webhook.model_construct(url=url), after_minutes=0)
     watch = AlertWatch(given, {"mail": mails.append, "webhook": channels_of(given)["webhook"]})
     for later, lane in enumerate(("gpu", "cpu", "io")):
         lanes(settings, **{lane: f"{lane} is held"})
@@ -204,9 +204,10 @@ def test_a_host_that_is_none_is_told_and_holds_no_other_channel(
         "lane gpu is held", "lane cpu is held", "lane io is held",
     ]  # fmt: skip
     config = tmp_path / "tandem.toml"
-    config.write_text(f'state_dir = "{tmp_path}"\n[alerts.webhook]\nurl = "{url}"\n')
+    port = "https://chat.lab:99999/hooks/secret"
+    config.write_text(f'state_dir = "{tmp_path}"\n[alerts.webhook]\nurl = "{port}"\n')
     tried = CliRunner().invoke(app, ["alerts", "--test", "--config", str(config)])
-    assert tried.exit_code == 1 and "webhook: the webhook chat..lab" in tried.output
+    assert tried.exit_code == 1 and "webhook: the webhook: chat.lab:99999: POST" in tried.output
     assert "secret" not in tried.output
 
 
