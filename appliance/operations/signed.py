@@ -41,4 +41,5 @@ def _signed_since(tx: Queries, case: CaseRow) -> str:
     """Return who signed a result whose objects are not written yet, or could not be written."""
     if not case.findings_key or tx.scored_by(case.subject) not in SIGNED:
         return ""
-    return [e.by for e in tx.events(case.subject) if e.code in (CORRECTED, CONFIRMED)][-1]
+    by = [e.by for e in tx.events(case.subject) if e.code in (CORRECTED, CONFIRMED)]
+    return by[-1] if by else "Somebody"

@@ -11,7 +11,7 @@ _LETTERS_NUMBER = re.compile(r"(?P<letters>[A-Z]{1,3})(?P<number>\d{1,3})", re.I
 _NUMBER_LETTER = re.compile(r"\d{1,2}[A-Z]", re.IGNORECASE)
 _ROMAN = re.compile(r"I{1,3}|IV|VI{0,3}|IX|X", re.IGNORECASE)
 _LEVEL = re.compile(r"L\d{1,2}", re.IGNORECASE)
-_PARTS = "PART|SPECIMEN|SPEC|TEIL|PROBE|POT|JAR|TOPF|CONTAINER"
+_PARTS = "PART|SPECIMEN|SPEC|TEIL|PROBE|POT|JAR|TOPF|CONTAINER|BOTTLE|VIAL|FLASCHE|GEFÄ(?:SS|ß)"
 _PART = re.compile(
     rf"(?i:P|PT|{_PARTS})(?P<number>\d{{1,2}})|(?i:{_PARTS})(?P<letter>[A-DF-MO-RT-Z])"
 )

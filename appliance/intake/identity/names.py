@@ -37,10 +37,11 @@ _FORMS = tuple(
 )
 """Forms of accessions, the most telling first: a year and a number, with letters."""
 _BARE = re.compile(
-    r"^\s*(?P<accession>(?!(?:19|20)\d{2}(?!\d))\d{4,10})"
+    r"^\s*(?P<accession>(?!(?:19|20)\d{2}(?:0[1-9]|1[0-2])?(?!\d))\d{4,10})"
     r"(?=[_;, -]+[A-Za-z0-9]{1,4}(?![A-Za-z0-9]))"
 )
-"""A number alone is an accession only in front of a block; a year is none, as in ``2026_11``."""
+"""A number alone is an accession only in front of a block. A year or a month is none: ``2026_11``,
+``202611_2``."""
 _NUMBER_AND_YEAR = re.compile(
     r"^\s*(?P<accession>(?!(?:19|20)\d{2}[-/])\d{4,7}[-/]\d{2}|(?:20)?\d{2}[-/]\d{5,7})"
     rf"{_END}"

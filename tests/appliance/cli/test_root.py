@@ -83,7 +83,7 @@ def test_root_may_read(config: Path, command: str) -> None:
 
 
 def test_where_all_is_roots_root_may_write(config: Path) -> None:
-    """In a container, say; also in a folder that the host gave to somebody."""
+    """Root owns the ledger in a container, also in a folder that the host gave to somebody."""
     state = config.parent / "state"
     os.chown(state / "ledger.sqlite", 0, 0)
     assert CliRunner().invoke(app, ["ledger", "backup", "--config", str(config)]).exit_code == 0

@@ -119,7 +119,7 @@ def test_a_result_that_comes_back_after_a_note_has_names_of_its_own(clinic: Clin
 def test_a_result_that_comes_back_is_dated_after_the_one_it_replaces(
     clinic: Clinic, note: str
 ) -> None:
-    """As after a rollback of weights: its findings are older than those that it replaces."""
+    """Findings are older than those that they replace after a rollback of weights."""
     site = (rejecting(clinic) if note != "none" else clinic).settings
     first, store = clinic.case, ArtifactStore(site.artifacts_dir)
     correct_score(site, "case-1", "1+", by=ANNA, why="torn")

@@ -1,4 +1,4 @@
-"""What is told where the ledger cannot be backed up and has no backup."""
+"""Trouble of a ledger that cannot be backed up and has no backup is told."""
 
 from __future__ import annotations
 

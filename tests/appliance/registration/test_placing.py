@@ -93,7 +93,7 @@ def test_a_crumb_is_not_laid_on_control_tissue_of_its_own_outline(seed: int = 4)
 def test_other_tissue_of_a_pieces_outline_is_not_taken_for_it(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of seed 0 more than a quarter of the fine patches agree, of seed 3 none."""
+    """More than a quarter of the fine patches of seed 0 agree, and none of seed 3."""
     monkeypatch.setattr(sys.modules[__name__], "SHAPE", (800, 1300))
     rng = np.random.default_rng(seed)
     section, fragment, other = (texture(rng) for _ in range(3))
@@ -129,7 +129,7 @@ def test_single_fragments_of_two_blocks_are_never_taken_for_one(seed: int = 15) 
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_round_tissue_of_two_blocks_does_not_match_where_fine_patches_reject_it(seed: int) -> None:
-    """Of 4.5 mm² most coarse patches lie at the rim: 12 and 14 of 28 agree by the outline."""
+    """Most coarse patches of 4.5 mm² lie at the rim: 12 and 14 of 28 agree by the outline."""
     rng = np.random.default_rng(seed)
     one, other = texture(rng), texture(rng)
     here, there = disc(330, 330, 1200), disc(420, 370, 1200)

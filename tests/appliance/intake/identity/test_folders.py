@@ -140,7 +140,9 @@ def test_a_folder_of_a_stain_alone_gives_no_stain() -> None:
     assert (found.reason, found.stain) == (QuarantineReason.UNKNOWN_STAIN, "")
 
 
-@pytest.mark.parametrize("name", ["2026_11/Muster_HE", "2026 11/Schmidt_HER2", "2026_11_HE"])
+@pytest.mark.parametrize(
+    "name", ["2026_11/Muster_HE", "2026 11/Schmidt_HER2", "2026_11_HE", "202611_2/Muster_HE"]
+)
 def test_a_year_and_a_month_are_no_accession_and_block(name: str) -> None:
     """Slides of all patients of a month lie in such a folder."""
     found = verdict(name)

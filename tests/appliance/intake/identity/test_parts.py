@@ -22,6 +22,7 @@ VOCABULARY = Vocabulary({stain.code: stain.words for stain in HER2_ASSAY.stains}
         *((f"_{word}_2_A1", "2") for word in ("Pot", "Jar", "Topf", "Präparat", "Praeparat")),
         *((name, "2") for name in ("-2_A1", ".2 A1", "(2)_A1", " - 2-A1", "_Präparat2_A1")),
         *((name, "2") for name in ("_Teil2_A1", "_A1_Teil_2")),
+        *((name, "2") for name in ("_Bottle 2_A1", "_Vial2_A1", "_Flasche_2_A1", "_Gefäß_2_A1")),
         *((name, "B") for name in ("_Specimen_B_A1", "_PräparatB_A1")),
     ],
 )
