@@ -10,8 +10,11 @@ import pytest
 from fixtures import second_renderer
 from fixtures.second_renderer import BROWN_P97, SecondTile, draw_second_tile
 
-from benchmarks.second_renderer import contact_sheet, tumor_found
+from benchmarks.second_renderer import contact_sheet, tumor_found, write_labeled
 from models.deconvolution import DAB, HEMATOXYLIN, unmix
+from models.evaluation.folders import find_images
+from models.evaluation.truth_tiles import read_mask
+from models.spec import Task
 
 STAINS = np.array([HEMATOXYLIN, DAB, np.cross(HEMATOXYLIN, DAB)], dtype=np.float32)
 
@@ -68,3 +71,15 @@ def test_contact_sheet_shows_three_pictures_of_each_tile(tiles: dict[str, Second
     sheet = contact_sheet(list(tiles.values()))
     assert sheet.shape == (256, 4 * 3 * 256, 3)
     assert len(np.unique(sheet[:, 2 * 256 : 3 * 256].reshape(-1, 3), axis=0)) > 1
+
+
+def test_labeled_tiles_are_read_as_those_of_a_site(tmp_path: Path) -> None:
+    graded = draw_second_tile(17)  # 1+; 16 has a grade, too
+    for task in Task:
+        (tmp_path / task).mkdir()
+        write_labeled(tmp_path / task, task, 2, 16)
+    tumor, intensity, masks = (find_images(tmp_path / task, task) for task in Task)
+    assert [image.label for image in tumor] == [1, 1]
+    assert graded.grade in [image.label for image in intensity]
+    assert len(masks) == 2 and masks[1].mask is not None
+    assert np.array_equal(read_mask(masks[1].mask, Task.SEGMENTATION), graded.classes)
