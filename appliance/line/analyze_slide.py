@@ -124,7 +124,7 @@ def _identified(
     with SlideReader.open(path, mpp=sidecar.mpp) as slide:
         slide.probe()
         if slide.facts.is_dicom:
-            _check_series(path)
+            _check_series(path, (slide.facts.width_px, slide.facts.height_px))
         properties, facts = dict(slide.properties), slide.facts
     evidence = evidence_in(path, properties, sidecar, settings.identify, word)
     words = vocabulary(settings)
@@ -155,8 +155,11 @@ def _identified(
     )
 
 
-def _check_series(path: Path) -> None:
-    """Check a DICOM series: its UIDs, and that it shows one picture."""
+def _check_series(path: Path, opened: tuple[int, int]) -> None:
+    """Check a DICOM series: its UIDs, and that it shows one picture, which was opened whole.
+
+    `opened` is the (width, height) of level 0 as it was opened, in px.
+    """
     try:
         files = slide_files(path)
         wrong = wrong_uids(files)
@@ -170,6 +173,10 @@ def _check_series(path: Path) -> None:
     if not all(shows_the_same(largest, base) for base in bases if all(base)):
         detail = "its series holds scans of several regions, of which one would be read"
         raise SlideError(QuarantineReason.UNSUPPORTED, detail)
+    if all(largest) and largest != opened:
+        # A file that could not be opened for a moment is left out without a word.
+        detail = f"it opens with {opened[0]} x {opened[1]} px; its header says {largest}"
+        raise SlideError(QuarantineReason.DAMAGED, detail)
 
 
 def open_facts(path: Path, store: ArtifactStore | None = None) -> SlideFacts:
@@ -182,7 +189,7 @@ def open_facts(path: Path, store: ArtifactStore | None = None) -> SlideFacts:
         slide.probe()
         facts = slide.facts
         if facts.is_dicom:
-            _check_series(path)
+            _check_series(path, (facts.width_px, facts.height_px))
     known = fingerprint(path) if store is None else known_fingerprint(path, store)
     facts = replace(facts, fingerprint=known)
     require_signature(path, before)

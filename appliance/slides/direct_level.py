@@ -96,6 +96,8 @@ class DirectLevel:
     def tile(self, column: int, row: int, *, keep: bool = True) -> Pixels | None:
         """A whole tile of the file, uint8 RGB; None where the scanner left it out."""
         index = row * self._columns + column
+        if index >= min(len(self._counts), len(self._offsets)):
+            raise SlideError(QuarantineReason.DAMAGED, f"tile {index} has no place in the file")
         if self._counts[index] == 0:
             return None
         return self._cache.get((*self._name, index), lambda: self._decoded(index), keep=keep)
@@ -107,6 +109,8 @@ class DirectLevel:
         except (RuntimeError, ValueError, TiffFileError, struct.error) as err:
             raise SlideError(QuarantineReason.DAMAGED, f"tile {index}: {err}") from err
         size = (self._tile_rows, self._tile_columns, 3)
+        if tile.ndim != 3 or tile.shape[2] != 3:
+            raise SlideError(QuarantineReason.DAMAGED, f"tile {index} has no color")
         if any(a > b for a, b in zip(tile.shape, size, strict=True)):
             raise SlideError(QuarantineReason.DAMAGED, f"tile {index} is too large")
         if tile.shape != size:  # some writers crop the tiles at the slide's edge

@@ -103,12 +103,16 @@ def _over(digests: Iterable[bytes]) -> str:
 
 
 def series_of(path: Path) -> str | None:
-    """Series of a DICOM file; empty where its header does not say, None for any other file."""
+    """Series of a DICOM file; empty where its header does not say, None for any other file.
+
+    None for a file that is not there, or that nobody here may read. Raises OSError where it cannot
+    be read for another reason: it may be of a series whose other files can.
+    """
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):
             return None
         header = header_of(path, facts.st_size, facts.st_mtime_ns)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     return None if header is None else header.series_uid

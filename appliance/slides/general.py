@@ -48,7 +48,9 @@ def open_handle(path: Path) -> openslide.OpenSlide:
     except openslide.OpenSlideUnsupportedFormatError as err:
         raise SlideError(why_no_format(path)) from err
     except (openslide.OpenSlideError, OSError) as err:
-        raise SlideError(why_not_open(path), without_path(err, path)) from err
+        reason, several = why_not_open(path)
+        detail = f"its series has several {several}" if several else without_path(err, path)
+        raise SlideError(reason, detail) from err
 
 
 def _opened(path: Path) -> openslide.OpenSlide:

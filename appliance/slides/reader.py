@@ -7,7 +7,7 @@ to the same px, they are read directly from the file (`direct`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -34,7 +34,7 @@ PROBE_GRID = 4
 PROBE_PX = 1 << 22
 """Px of the coarsest level that are read at once where the probe finds none."""
 MOST_LOST = 0.01
-"""Largest share of an overview that may be damaged: unseen tissue is not analyzed."""
+"""Largest share of the scanned px that no level may give: unseen tissue is not analyzed."""
 HALVED_FROM = 1.99
 """Level px per target px from which on the level at half its size is fine enough."""
 BLOCK_PX = 2048
@@ -80,8 +80,22 @@ class SlideReader:
 
     @classmethod
     def of(cls, facts: SlideFacts) -> SlideReader:
-        """Open the slide of known facts at their resolution; raises SlideError as `open`."""
-        return cls.open(place_of(facts.path), mpp=facts.mpp)
+        """Open the slide of known facts at their resolution.
+
+        Raises
+        ------
+        SlideError
+            As `open`; DAMAGED where it has another size. OpenSlide leaves out a file of a DICOM
+            series that it cannot open, and the largest of the others would be taken for level 0.
+        """
+        opened = cls.open(place_of(facts.path), mpp=facts.mpp)
+        size = opened.facts.width_px, opened.facts.height_px
+        if size != (facts.width_px, facts.height_px):
+            opened.__exit__(None, None, None)
+            known = f"{facts.width_px} x {facts.height_px} px"
+            detail = f"it opens with {size[0]} x {size[1]} px, and has {known}"
+            raise SlideError(QuarantineReason.DAMAGED, detail)
+        return opened
 
     def __enter__(self) -> SlideReader:
         return self
@@ -142,35 +156,49 @@ class SlideReader:
     def thumbnail(self, mpp: float) -> NDArray[np.uint8]:
         """Overview of the whole slide at exactly `mpp`: uint8 RGB (rows, columns, 3).
 
-        columns = ceil(width in µm / mpp). Px that were not scanned, or cannot be decoded, get the
-        color of the slide's glass. Raises SlideError DAMAGED where more than `MOST_LOST` of the
-        level cannot be decoded.
+        columns = ceil(width in µm / mpp). Px that were not scanned, or that no level gives, get the
+        color of the slide's glass. Raises SlideError DAMAGED where these are more than `MOST_LOST`
+        of the scanned ones.
         """
         rows = math.ceil(self.facts.height_px * self.facts.mpp / mpp - 1e-6)
         columns = math.ceil(self.facts.width_px * self.facts.mpp / mpp - 1e-6)
         level, scale = self.level_for(mpp)  # level px per overview px
         image = np.empty((rows, columns, 3), dtype=np.uint8)
         scanned = np.ones((rows, columns), dtype=bool)
-        lost_px: list[int] = []
-        block = max(1, int(BLOCK_PX / max(scale, 1.0)))
-        for top in range(0, rows, block):
-            for left in range(0, columns, block):
-                height, width = min(block, rows - top), min(block, columns - left)
-                part = slice(top, top + height), slice(left, left + width)
-                image[part], covered = self._sample(
-                    level, scale, left, top, width, height, lost_px=lost_px
-                )
-                if covered is not None:
-                    scanned[part] = covered
-        whole = math.prod(self._general.level_sizes[level])
-        if sum(lost_px) > MOST_LOST * whole:
+        lost = 0.0
+        for part in _blocks(rows, columns, scale):
+            image[part], scanned[part], without = self._overview(level, mpp, part)
+            lost += without
+        if lost > MOST_LOST * (scanned.sum() + lost):
             # Blocks overlap by some px, so a tile that two of them need counts twice.
-            lost = min(100.0, 100 * sum(lost_px) / whole)
-            detail = f"{lost:.0f} % of level {level} cannot be decoded"
-            raise SlideError(QuarantineReason.DAMAGED, detail)
+            share = 100 * lost / (scanned.sum() + lost)
+            raise SlideError(QuarantineReason.DAMAGED, f"{share:.0f} % of it cannot be decoded")
         if not scanned.all() and scanned.any():
             image[~scanned] = glass_rgb(image[scanned])
         return image
+
+    def _overview(
+        self, level: int, mpp: float, part: tuple[slice, slice]
+    ) -> tuple[Pixels, NDArray[np.bool_], float]:
+        """A part of the overview: RGB, where the slide has px, and how many are lost.
+
+        What a level does not give is read from the next finer one.
+        """
+        scale = mpp / self.facts.mpp / self._downsamples[level]
+        (top, rows), (left, columns) = ((edge.start, edge.stop - edge.start) for edge in part)
+        lost_px: list[int] = []
+        image, found = self._sample(level, scale, left, top, columns, rows, lost_px=lost_px)
+        covered = np.ones((rows, columns), dtype=bool) if found is None else found
+        finer = [n for n in range(level) if math.isfinite(self._downsamples[n])]
+        if not lost_px or not finer:
+            return image, covered, sum(lost_px) / max(scale, 1.0) ** 2
+        lost = 0.0
+        for block in _blocks(rows, columns, mpp / self.facts.mpp / self._downsamples[finer[-1]]):
+            if not covered[block].all():
+                at = _moved(block[0], top), _moved(block[1], left)
+                image[block], covered[block], without = self._overview(finer[-1], mpp, at)
+                lost += without
+        return image, covered, lost
 
     def read_tile(self, index: TileIndex, px: int = TILE_PX) -> NDArray[np.uint8]:
         """A tile of the grid: uint8 RGB (`px`, `px`, 3), white outside the slide.
@@ -258,3 +286,15 @@ class SlideReader:
             rgba = self._general.read_parts(level, x, y, width, height, lost_px)
         covered = rgba[..., 3] > 0
         return rgba[..., :3].copy(), None if covered.all() else covered
+
+
+def _blocks(rows: int, columns: int, scale: float) -> Iterator[tuple[slice, slice]]:
+    """Yield the blocks (rows, columns) of an overview whose px are `scale` px of a level wide."""
+    block = max(1, int(BLOCK_PX / max(scale, 1.0)))
+    for top in range(0, rows, block):
+        for left in range(0, columns, block):
+            yield slice(top, min(top + block, rows)), slice(left, min(left + block, columns))
+
+
+def _moved(part: slice, by: int) -> slice:
+    return slice(part.start + by, part.stop + by)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import openslide
 from PIL import Image
 from tifffile import PHOTOMETRIC, TiffFile, TiffPage
 
+from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.slides.direct_level import DirectLevel
 from appliance.slides.encoded import EncodedLevel
@@ -30,6 +32,8 @@ from appliance.slides.untouched import open_untouched
 
 LEAST_STEP = 1.2
 """Least factor between the sizes of two levels."""
+LARGE = 4
+"""Part of the largest picture's area from which on a picture is no label but another scene."""
 UNITS_UM = {2: ("inch", 25400.0), 3: ("centimeter", 10000.0)}
 """Name and µm of ResolutionUnit (TIFF 6.0)."""
 TEXT_TAGS = ("DateTime", "DocumentName", "HostComputer", "Make", "Model", "Software")
@@ -40,13 +44,35 @@ _NO_LEVEL = re.compile(r"\b(label|macro|thumbnail|overview)\b", re.IGNORECASE)
 _APERIO_FIELD = re.compile(r"\|\s*([^|=]+?)\s*=\s*([^|]*?)\s*(?=\||$)")
 
 
+class _Bytes:
+    """The bytes of a file, usable by many threads; its descriptor ends with it."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._end = weakref.finalize(self, os.close, self._descriptor)
+
+    def close(self) -> None:
+        self._descriptor = -1
+        self._end()
+
+    def fetch(self, offset: int, count: int) -> bytes:
+        """Return `count` bytes from `offset` on; raises OSError where the file ends before."""
+        data = os.pread(self._descriptor, count, offset)
+        if len(data) < count:
+            raise OSError("the file ends within a tile")
+        return data
+
+
 class TiffPyramid:
     """Levels of a TIFF, largest first; usable by many threads. Has OpenSlide's names."""
 
     def __init__(self, path: Path, levels: Sequence[EncodedLevel], header: dict[str, str]) -> None:
         cache = TileCache()
+        # No level refers to the pyramid: one that a read replaced ends at once, and so does its
+        # file.
+        self._file = _Bytes(path)
         self._levels = [
-            DirectLevel(level, (number, 1), self._fetch, cache)
+            DirectLevel(level, (number, 1), self._file.fetch, cache)
             for number, level in enumerate(levels)
         ]
         self.properties = header
@@ -57,13 +83,10 @@ class TiffPyramid:
         self.level_downsamples = tuple(
             (width / w + height / h) / 2 for w, h in self.level_dimensions
         )
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
         """Close the file."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._file.close()
 
     def read_region(
         self, location: tuple[float, float], level: int, size: tuple[int, int]
@@ -81,39 +104,43 @@ class TiffPyramid:
             rgba[~covered] = 0
         return Image.fromarray(rgba)
 
-    def _fetch(self, offset: int, count: int) -> bytes:
-        data = os.pread(self._file, count, offset)
-        if len(data) < count:
-            raise OSError("the file ends within a tile")
-        return data
-
 
 def open_pyramid(path: Path) -> TiffPyramid | None:
     """Open the pyramid of a TIFF; None where it has none that can be read here.
 
     A file that is not whole has none: its first directories may lie there without the others.
+
+    Raises
+    ------
+    SlideError
+        UNSUPPORTED where the file holds several pictures of tissue, of which one would be taken.
+    OSError
+        If the file cannot be read.
     """
     try:
         with open_untouched(path) as stream:
             if not tiff_reaches_end(stream, path.stat().st_size):
                 return None
         with TiffFile(path) as tiff:
-            pages = _levels(tiff)
-            if not pages:
+            pages = _colored(tiff)
+            twice = sum(_size(page) == _size(pages[0]) for page in pages) > 1
+            if not pages or (twice and _is_ome(tiff)):  # an OME document counts its pictures itself
                 return None
-            levels = [level_of_page(path, page) for page in pages]
-            header = _header(tiff, pages[0])
+            if twice or _has_another_scene(pages):
+                detail = "several scenes or focal planes in a file"
+                raise SlideError(QuarantineReason.UNSUPPORTED, detail)
+            found = _levels(pages)
+            levels = [level_of_page(path, page) for page in found]
+            header = _header(tiff, found[0])
         return TiffPyramid(path, levels, header)
+    except (SlideError, OSError):
+        raise
     except Exception:  # noqa: BLE001  damaged tags make tifffile raise errors of any type
         return None
 
 
-def _levels(tiff: TiffFile) -> list[TiffPage]:
-    """Return the pages of the largest picture in tiles, and those that show it smaller.
-
-    Empty where two pages have the size of the largest: focal planes or several scans, of which one
-    would have to be chosen.
-    """
+def _colored(tiff: TiffFile) -> list[TiffPage]:
+    """Return the pages in tiles of color that may be levels, largest first."""
     pages = [
         page
         for page in tiff_pages(tiff)
@@ -121,18 +148,41 @@ def _levels(tiff: TiffFile) -> list[TiffPage]:
         and (page.photometric == PHOTOMETRIC.RGB or page.compression in CODECS)
         and not _is_named_otherwise(page)
     ]
-    pages.sort(key=lambda page: page.imagewidth * page.imagelength, reverse=True)
-    found: list[TiffPage] = []
-    for page in pages:
-        if not found:
-            found.append(page)
-            continue
+    return sorted(pages, key=_area, reverse=True)
+
+
+def _has_another_scene(pages: Sequence[TiffPage]) -> bool:
+    """Return whether a large picture that is not reduced (NewSubfileType, TIFF 6.0) lies behind
+    reduced ones: it begins a pyramid of its own.
+
+    Writers that mark no level at all, or only the coarse ones, have no such picture.
+    """
+    reduced = [page.index for page in pages if page.is_reduced]
+    return any(
+        not page.is_reduced
+        and page.index > min(reduced, default=page.index)
+        and LARGE * _area(page) >= _area(pages[0])
+        for page in pages[1:]
+    )
+
+
+def _is_ome(tiff: TiffFile) -> bool:
+    return is_ome(tiff_pages(tiff)[0].description)
+
+
+def _levels(pages: Sequence[TiffPage]) -> list[TiffPage]:
+    """Return the largest of pages and those that show it smaller, largest first."""
+    found = [pages[0]]
+    for page in pages[1:]:
         base, last = (_size(each) for each in (found[0], found[-1]))
-        if _size(page) == base:
-            return []
         if shows_the_same(base, _size(page)) and last[0] >= LEAST_STEP * page.imagewidth:
             found.append(page)
     return found
+
+
+def _area(page: TiffPage) -> int:
+    area: int = page.imagewidth * page.imagelength
+    return area
 
 
 def _size(page: TiffPage) -> tuple[int, int]:
@@ -150,8 +200,7 @@ def _is_named_otherwise(page: TiffPage) -> bool:
 
 def _header(tiff: TiffFile, base: TiffPage) -> dict[str, str]:
     """Return what the file says of its level 0, under OpenSlide's names."""
-    first = tiff_pages(tiff)[0].description
-    text = first if is_ome(first) else base.description
+    text = tiff_pages(tiff)[0].description if _is_ome(tiff) else base.description
     header = {openslide.PROPERTY_NAME_VENDOR: "generic-tiff", "tiff.ImageDescription": text}
     for name in TEXT_TAGS:
         value = base.tags.valueof(name)

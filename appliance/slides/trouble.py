@@ -8,7 +8,8 @@ from pathlib import Path
 from tifffile import TiffFileError
 
 from appliance.domain import QuarantineReason
-from appliance.slides.dicom_header import is_dicom, reaches_end
+from appliance.slides.dicom_header import header_of, is_dicom, reaches_end
+from appliance.slides.files import slide_files
 from appliance.slides.tiff_index import TILE_WIDTH, NoTiffError, TiffIndex, TiffIndexError
 from appliance.slides.untouched import open_untouched
 
@@ -44,25 +45,50 @@ def why_no_format(path: Path) -> QuarantineReason:
         return QuarantineReason.UNREADABLE
 
 
-def why_not_open(path: Path) -> QuarantineReason:
-    """Reason for a file whose format OpenSlide knows and which it cannot open."""
+def why_not_open(path: Path) -> tuple[QuarantineReason, str]:
+    """Reason for a file whose format OpenSlide knows and which it cannot open.
+
+    With what its DICOM series has several of, where that is the reason; else with an empty text.
+    """
+    several = ""
     try:
         with open_untouched(path) as stream:
             if is_dicom(stream):
-                cut = _is_damaged_dicom(path)
-                return QuarantineReason.DAMAGED if cut else QuarantineReason.MISSING_TAGS
-            stream.seek(0)
-            size = path.stat().st_size
-            cut = any(end > size for end in TiffIndex(stream, size).ends())
-            return QuarantineReason.DAMAGED if cut else QuarantineReason.UNSUPPORTED
+                if _is_damaged_dicom(path):
+                    return QuarantineReason.DAMAGED, ""
+                several = _several_pictures(path)
+                reason = QuarantineReason.UNSUPPORTED if several else QuarantineReason.MISSING_TAGS
+            else:
+                stream.seek(0)
+                size = path.stat().st_size
+                cut = any(end > size for end in TiffIndex(stream, size).ends())
+                reason = QuarantineReason.DAMAGED if cut else QuarantineReason.UNSUPPORTED
     except FileNotFoundError:
-        return QuarantineReason.VANISHED
-    except NoTiffError:
-        return QuarantineReason.UNREADABLE
+        reason = QuarantineReason.VANISHED
     except TiffIndexError:
-        return QuarantineReason.DAMAGED
-    except OSError:
-        return QuarantineReason.UNREADABLE
+        reason = QuarantineReason.DAMAGED
+    except (NoTiffError, OSError):
+        reason = QuarantineReason.UNREADABLE
+    return reason, several
+
+
+def _several_pictures(path: Path) -> str:
+    """Return what a DICOM series has several of, of which OpenSlide reads one; else empty.
+
+    Raises
+    ------
+    OSError
+        If a file of it cannot be read.
+    """
+    found = (header_of(f, (at := f.stat()).st_size, at.st_mtime_ns) for f in slide_files(path))
+    volumes = [header for header in found if header is not None and header.is_volume]
+    if any(header.focal_planes > 1 for header in volumes):
+        return "focal planes"
+    if any(header.optical_paths > 1 for header in volumes):
+        return "optical paths"
+    whole = [each for each in volumes if each.is_base and each.part <= 1]  # parts are read as one
+    sizes = [(each.matrix_columns, each.matrix_rows) for each in whole]
+    return "scans of regions of one size" if len(set(sizes)) < len(sizes) else ""
 
 
 def _is_damaged_dicom(path: Path) -> bool:

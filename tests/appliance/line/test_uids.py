@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import openslide
 import pytest
 from fixtures.slide_objects import MPP, identity, write_svs
 from pydicom import dcmread
+from pydicom.uid import generate_uid
 
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.line.analyze_slide import identify_slide, open_facts
 from appliance.settings.settings import Settings
+from appliance.slides import general
+from appliance.slides.reader import SlideReader
 from dicom.source import convert_slide
 from models.synthesis.pyramid import write_pyramid
 
@@ -93,5 +97,48 @@ def test_a_series_of_two_scans_is_set_aside(series: list[Path], tmp_path: Path) 
         dataset.save_as(folder / f"second-{number}.dcm", enforce_file_format=True)
     base = folder / max(series, key=lambda path: path.stat().st_size).name
     with pytest.raises(SlideError, match="scans of several regions") as told:
+        open_facts(base)
+    assert told.value.reason is QuarantineReason.UNSUPPORTED
+
+
+def test_a_series_opened_without_its_largest_level_is_not_taken_for_a_slide(
+    series: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSlide leaves out files that it cannot open for a moment: the scale would be another."""
+    folder, coarse = tmp_path / "scan", tmp_path / "coarse"
+    for each in (folder, coarse):
+        each.mkdir()
+        for path in series:
+            (each / path.name).write_bytes(path.read_bytes())
+    largest = max(series, key=lambda path: path.stat().st_size).name
+    (coarse / largest).unlink()
+    path = next(each for each in sorted(folder.iterdir()) if each.name != largest)
+    facts = open_facts(path)
+    monkeypatch.setattr(general, "_opened", lambda _: openslide.OpenSlide(coarse / path.name))
+    with pytest.raises(SlideError, match="px") as told:
+        open_facts(path)
+    assert told.value.reason is QuarantineReason.DAMAGED
+    with pytest.raises(SlideError, match="px") as told:
+        SlideReader.of(facts)
+    assert told.value.reason is QuarantineReason.DAMAGED
+
+
+@pytest.mark.parametrize("what", ["regions", "planes"])
+def test_what_openslide_does_not_read_of_a_series_is_named(
+    series: list[Path], tmp_path: Path, what: str
+) -> None:
+    folder = tmp_path / "scan"
+    folder.mkdir()
+    for path in series:
+        dataset = dcmread(path)
+        if what == "planes":
+            dataset.TotalPixelMatrixFocalPlanes = 2
+        dataset.save_as(folder / path.name, enforce_file_format=True)
+    base = folder / max(series, key=lambda path: path.stat().st_size).name
+    if what == "regions":
+        dataset = dcmread(base)
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        dataset.save_as(folder / "second.dcm", enforce_file_format=True)
+    with pytest.raises(SlideError, match=what) as told:
         open_facts(base)
     assert told.value.reason is QuarantineReason.UNSUPPORTED

@@ -43,10 +43,11 @@ def sound(tmp_path: Path) -> Path:
     return path
 
 
-def with_bad_tiles(sound: Path, numbers: list[int]) -> Path:
-    """Copy a slide with these tiles of the file's first level set to zeros."""
+def with_bad_tiles(sound: Path, numbers: list[int], *, shrunk: int = 1) -> Path:
+    """Copy a slide with these tiles of the file's level at 1/`shrunk` set to zeros."""
     with TiffFile(sound) as tiff:
-        page = tiff.pages.first
+        width = tiff.pages.first.imagewidth // shrunk
+        page = next(page for page in tiff.pages if page.imagewidth == width)
         spans = [(page.dataoffsets[n], page.databytecounts[n]) for n in numbers]
     data = bytearray(sound.read_bytes())
     for offset, count in spans:
@@ -206,3 +207,32 @@ def test_more_than_a_percent_is_a_reason_for_review(percent: float, expected: bo
     reasons = review_reasons(Review(), guideline, evidence)
     assert (Reason.UNREADABLE in [r.code for r in reasons]) is expected
     assert all("HER2 slide" in r.sentence for r in reasons)
+
+
+@pytest.mark.usefixtures("way")
+def test_an_overview_takes_what_its_level_lost_from_a_finer_one(sound: Path) -> None:
+    """Tissue that is not seen on it is never analyzed, and one tile may hold a whole core."""
+    with SlideReader.open(sound) as slide:
+        level, _ = slide.level_for(TILE_MPP * 4)
+        expected = slide.thumbnail(TILE_MPP * 4)
+    assert level == 1
+    with SlideReader.open(with_bad_tiles(sound, [1, 6], shrunk=4)) as slide:
+        overview = slide.thumbnail(TILE_MPP * 4)
+    difference = np.abs(overview.astype(int) - expected)
+    # Tiles of 256 px, four a row. Glass instead of this texture differs by some 90.
+    assert difference[:256, 256:512].mean() < 12 and difference[256:512, 512:768].mean() < 12
+
+
+def test_a_tile_without_color_and_one_without_a_place_are_bad_tiles(
+    sound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gray = np.zeros((TILE, TILE), np.uint8)
+    with SlideReader.open(sound) as slide:
+        direct = slide._direct.level(0)
+        assert direct is not None
+        monkeypatch.setattr(direct, "_decode", lambda _data, _index: gray)
+        with pytest.raises(SlideError, match="has no color"):
+            slide.read_tile(TileIndex(2, 0))
+        monkeypatch.setattr(direct, "_counts", direct._counts[:3])
+        with pytest.raises(SlideError, match="has no place"):
+            slide.read_tile(TileIndex(5, 5))

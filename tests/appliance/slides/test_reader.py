@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 import openslide
 import pytest
+from fixtures.series import write_instance
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import QuarantineReason
@@ -16,7 +18,9 @@ from appliance.errors import SlideError
 from appliance.geometry import TILE_MPP, TILE_PX, TileIndex
 from appliance.line.analyze_slide import inspect_slide, open_facts
 from appliance.settings.settings import Settings
-from appliance.slides.files import fingerprint
+from appliance.slides import files
+from appliance.slides.dicom_header import header_of
+from appliance.slides.files import fingerprint, slide_files
 from appliance.slides.reader import SlideReader
 from appliance.slides.tissue import find_tissue, tissue_share
 from models.synthesis.pyramid import write_pyramid
@@ -141,3 +145,20 @@ def test_mrxs_is_known_in_any_case_of_its_suffix(
     with pytest.raises(SlideError, match="SLIDE_ID"):  # OpenSlide has read the index
         SlideReader.open(slide)
     assert list(links.iterdir()) == []
+
+
+def test_a_file_of_a_series_that_cannot_be_read_is_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slide would have other files and another fingerprint for as long as that lasts."""
+    first, second = (write_instance(tmp_path / name) for name in ("a.dcm", "b.dcm"))
+    assert slide_files(first) == [first, second]
+
+    def header(path: Path, *facts: int) -> object:
+        if path == second:
+            raise OSError(errno.EIO, "Input/output error")
+        return header_of(path, *facts)
+
+    monkeypatch.setattr(files, "header_of", header)
+    with pytest.raises(OSError, match="Input/output"):
+        slide_files(first)

@@ -101,6 +101,44 @@ def test_two_pictures_of_one_size_are_not_chosen_between(tmp_path: Path) -> None
     assert caught.value.reason is QuarantineReason.UNSUPPORTED
 
 
+@pytest.mark.parametrize("second", [1, 2], ids=["one size", "half the size"])
+def test_two_scenes_of_a_plain_tiff_are_not_chosen_between(tmp_path: Path, second: int) -> None:
+    """Overview and tiles came from different ones: their levels lie between each other."""
+    path = tmp_path / "S26-1_A1_HE.tiff"
+    with TiffWriter(path) as writer:
+        for shrunk in (1, second):
+            scene = picture()[::shrunk, ::shrunk]
+            write_level(writer, np.ascontiguousarray(scene), shrunk)
+            write_level(writer, np.ascontiguousarray(scene[::4, ::4]), 4 * shrunk, reduced=True)
+    with pytest.raises(SlideError, match="several scenes") as caught:
+        open_facts(path)
+    assert caught.value.reason is QuarantineReason.UNSUPPORTED
+
+
+def test_levels_that_say_nothing_of_their_size_are_one_scene(tmp_path: Path) -> None:
+    path = tmp_path / "S26-1_A1_HE.tiff"
+    with TiffWriter(path) as writer:
+        for factor in (1, 2, 4):
+            write_level(writer, np.ascontiguousarray(picture()[::factor, ::factor]), factor)
+        write_level(writer, np.full((128, 192, 3), 250, np.uint8), 8, reduced=True)
+    assert open_facts(path).level_count == 4
+
+
+def test_tiles_that_cannot_be_decoded_leave_no_file_open(tmp_path: Path) -> None:
+    path = ome_tiff(tmp_path / "S26-1_A1_HE.ome.tiff", picture(), compression="zlib")
+    with TiffFile(path) as tiff:
+        offset = tiff.pages.first.dataoffsets[2]
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"no zlib")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with SlideReader.open(path) as slide:
+        for _ in range(5):
+            with pytest.raises(SlideError):
+                slide.read_window(1, 600, 10, 8, 8)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 @pytest.mark.parametrize(("sizes", "planes"), [([(1024, 1536)] * 2, 1), ([(512, 512)], 3)])
 def test_scenes_and_focal_planes_of_an_ome_tiff_are_not_chosen_between(
     tmp_path: Path, sizes: list[tuple[int, int]], planes: int
