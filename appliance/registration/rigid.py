@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from appliance.geometry import Affine
 from appliance.registration.picture import Array, Picture, step_to
@@ -24,7 +26,11 @@ ROUGH_PX, ROUGH_SAMPLES = 350, 6_000
 information is estimated from. Patches refine the result."""
 FINE_PX, FINE_SAMPLES = 1000, 40_000
 """The same for a piece too small for patches."""
+ROOMY, MARGIN = 1.5, 0.25
+"""Factor by which a picture is longer than its tissue before the glass around it is left out, and
+share of the tissue's length that is kept on each side."""
 SEED = 20
+Point = NDArray[np.float64]
 SCALE_RANGE = (0.9, 1.1)
 """Plausible scales: a section does not shrink by a tenth. Outside them the optimizer diverged."""
 
@@ -32,20 +38,54 @@ SCALE_RANGE = (0.9, 1.1)
 def find_poses(moving: Picture, fixed: Picture) -> list[Affine]:
     """Likely poses of `moving` on `fixed`, optimized; the best of the coarse search first.
 
-    Both have the same mpp. A pose with a negative determinant lays the section face down.
+    Both have the same mpp. A pose with a negative determinant lays the section face down. Glass
+    around little tissue is left out: scanners that keep the whole glass would leave it some px.
     """
+    (moving, left), (fixed, right) = _cropped(moving), _cropped(fixed)
     # Pictures may lie on each other already, and faint ones correlate better elsewhere by chance.
-    starts = [*coarse_poses(moving, fixed), Affine.identity()]
+    stay = _between(Affine.identity(), left, right)
+    starts = [*coarse_poses(moving, fixed), stay]
     step = step_to(moving, fixed, ROUGH_PX)
     small = moving.shrunk(step), fixed.shrunk(step)
     with ThreadPoolExecutor(len(starts)) as pool:
-        return list(pool.map(lambda start: _optimized(*small, start, ROUGH_SAMPLES), starts))
+        found = list(pool.map(lambda start: _optimized(*small, start, ROUGH_SAMPLES), starts))
+    return [_between(pose, -left, -right) for pose in found]
 
 
 def refined(moving: Picture, fixed: Picture, pose: Affine) -> Affine:
     """The pose, optimized again on finer pictures."""
+    (moving, left), (fixed, right) = _cropped(moving), _cropped(fixed)
     step = step_to(moving, fixed, FINE_PX)
-    return _optimized(moving.shrunk(step), fixed.shrunk(step), pose, FINE_SAMPLES)
+    small = moving.shrunk(step), fixed.shrunk(step)
+    found = _optimized(*small, _between(pose, left, right), FINE_SAMPLES)
+    return _between(found, -left, -right)
+
+
+def _between(pose: Affine, left: Point, right: Point) -> Affine:
+    """The pose between frames that begin at `left` and `right` µm (x, y) of those of `pose`."""
+    x, y = (pose.apply(left) - right).tolist()
+    return Affine(pose.matrix, (x, y))
+
+
+def _cropped(picture: Picture) -> tuple[Picture, Point]:
+    """The picture without the glass around its tissue, and the µm (x, y) where it begins.
+
+    As it is where the tissue reaches over more than 1 / `ROOMY` of the longer side.
+    """
+    shape = picture.mask.shape
+    spans = [np.flatnonzero(picture.mask.any(axis=axis)) for axis in (1, 0)]
+    if not all(len(span) for span in spans):
+        return picture, np.zeros(2)
+    margin = MARGIN * max(int(span[-1]) + 1 - int(span[0]) for span in spans)
+    edges = [
+        slice(max(0, int(span[0] - margin)), min(size, int(span[-1] + 1 + margin)))
+        for span, size in zip(spans, shape, strict=True)
+    ]
+    if ROOMY * max(edge.stop - edge.start for edge in edges) > max(shape):
+        return picture, np.zeros(2)
+    rows, columns = edges
+    part = replace(picture, layers=picture.layers[rows, columns], mask=picture.mask[rows, columns])
+    return part, np.array([columns.start, rows.start]) * picture.mpp
 
 
 def _optimized(moving: Picture, fixed: Picture, start: Affine, samples: int) -> Affine:
