@@ -47,7 +47,7 @@ def picture(structure: NDArray[np.float32], mask: NDArray[np.bool_]) -> Picture:
     return Picture(layers=layers.astype(np.float32), mask=mask, mpp=MPP)
 
 
-@pytest.mark.parametrize("seed", [4, 21, 22])
+@pytest.mark.parametrize("seed", [4, 20, 21])
 def test_a_crumb_that_the_ihc_slide_lacks_is_not_laid_on_control_tissue(seed: int) -> None:
     """Coarse patches find the crumb (0.31 mm²) of these seeds somewhere on other tissue."""
     rng = np.random.default_rng(seed)
