@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
+from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
 
 import requests
-from pydicom import dcmread
+from pydicom import Dataset
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom.characters import UNREADABLE
 from dicom.deadline import Deadline, limit_s
@@ -31,6 +34,8 @@ STRETCH_BYTES = 2**24
 """Part of a body for which the time limit of an exchange holds anew."""
 MOST_HEAD_BYTES = 2**14
 """Largest head of a part of a multipart body."""
+MOST_META_BYTES = 2**16
+"""Part of an instance that is read for its File Meta Information."""
 _END_OF_HEAD = b"\r\n\r\n"
 T = TypeVar("T")
 
@@ -183,11 +188,27 @@ def _next(source: Iterator[bytes]) -> bytes:
 def _named(part: Path) -> Path:
     """Give a file the name of its instance."""
     try:
-        dataset = dcmread(part, specific_tags=["SOPInstanceUID"], stop_before_pixels=True)
-        name = uid_as_name(str(dataset.get("SOPInstanceUID", "")))
-    except (ObjectError, *UNREADABLE) as err:
+        meta = _file_meta(part)
+        name = uid_as_name(str(meta.get("MediaStorageSOPInstanceUID", "")))
+    except (ObjectError, RecursionError, *UNREADABLE) as err:
         if isinstance(err, OSError) and err.errno:  # not of pydicom, for damaged bytes
             raise SpoolError(f"{part.parent}: cannot be read ({err.strerror})") from err
         part.unlink(missing_ok=True)
         raise PacsRejectedError("WADO-RS gave a part that is no DICOM instance") from err
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        part.unlink(missing_ok=True)
+        raise PacsRejectedError("WADO-RS gave a deflated instance, which is not looked into")
     return _spooled(part, lambda: part.replace(part.with_name(f"{name}.dcm")))
+
+
+def _file_meta(part: Path) -> Dataset:
+    """Read the File Meta Information alone: a data set may be inflated to any size in memory."""
+    with part.open("rb") as file:
+        head = BytesIO(file.read(MOST_META_BYTES))
+    read_preamble(head, force=False)
+    return read_dataset(
+        head,
+        is_implicit_VR=False,
+        is_little_endian=True,
+        stop_when=lambda tag, _vr, _length: tag >> 16 != 2,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from fixtures.series import write_instance
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom import dcmread
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom import wado
 from dicom.dicomweb import WebAddress
@@ -80,6 +83,32 @@ def test_a_body_that_ends_early_leaves_no_half_of_a_file(
 def test_a_part_that_is_no_instance_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PacsRejectedError, match="no DICOM instance"):
         written(multipart([b"<html>not found</html>"]), [50], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_deflated_part_is_refused_and_not_inflated(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    path = write_instance(tmp_path_factory.mktemp("made") / "1.dcm")
+    dataset = dcmread(path)
+    dataset["PixelData"].value = bytes(2**25)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.save_as(path, enforce_file_format=True)
+    assert path.stat().st_size < 2**17
+    tracemalloc.start()
+    try:
+        with pytest.raises(PacsRejectedError, match="deflated"):
+            written(multipart([path.read_bytes()]), [2**16], tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_meta_of_endless_sequences_is_refused(tmp_path: Path) -> None:
+    nested = b"\x02\x00\x02\x01SQ\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    with pytest.raises(PacsRejectedError, match="no DICOM instance"):
+        written(multipart([bytes(128) + b"DICM" + nested * 3000]), [2**16], tmp_path)
     assert not list(tmp_path.iterdir())
 
 
