@@ -18,6 +18,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 
 from dicom.association import PacsAddress, associate
 from dicom.errors import PacsUnavailableError
+from dicom.listening import addresses_of, listen
 from dicom.pacs import check_answer
 from dicom.status import SUCCESS, InstanceRef, Service, classify
 
@@ -44,6 +45,8 @@ class Commitment:
         self._address = address
         self._listen_at = (host, port)
         self._server: Any = None
+        # A PACS may answer from another address than its host's: strangers are served, apart.
+        self._known: set[str] = set()
         self._changed = threading.Condition()
         # SOP Instance UID → its transactions since it was sent, the newest last
         self._asked: dict[str, deque[str]] = {}
@@ -113,6 +116,7 @@ class Commitment:
             self._server = None
 
     def _listen(self) -> None:
+        self._known |= addresses_of(self._address.host)
         if self._server is not None:
             return
         ae = AE(ae_title=self._address.calling_aet)
@@ -120,11 +124,13 @@ class Commitment:
         ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
         tls = self._address.tls
         try:
-            self._server = ae.start_server(
+            self._server = listen(
+                ae,
                 self._listen_at,
-                block=False,
-                evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._report)],
-                ssl_context=None if tls is None else tls.server(),
+                [(evt.EVT_N_EVENT_REPORT, self._report)],
+                tls=None if tls is None else tls.server(),
+                timeout_s=self._address.timeout_s,
+                is_known=lambda address: address in self._known,
             )
         except OSError as err:
             raise PacsUnavailableError(
@@ -153,6 +159,8 @@ class Commitment:
             ours = {uid: asked[-1] for uid, asked in self._asked.items() if transaction in asked}
             if not ours:
                 return INVALID_ARGUMENT, None
+            if event.assoc.is_acceptor:  # nobody else knows the transaction
+                self._known.add(event.assoc.requestor.address)
             newest = {uid for uid, last in ours.items() if last == transaction}
             for item in told.get("ReferencedSOPSequence") or []:
                 self._note(ours, item, SUCCESS)

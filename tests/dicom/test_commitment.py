@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gc
+import socket
+import struct
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +21,7 @@ from dicom import pacs
 from dicom.association import PacsAddress
 from dicom.commitment import Commitment
 from dicom.errors import ClassesRejectedError, PacsUnavailableError
+from dicom.listening import MOST_PDU_BYTES, PLACES
 from dicom.status import InstanceRef
 
 
@@ -126,6 +131,66 @@ def test_mutual_tls_both_ways(
     commitment = Commitment(peer.address, port, "127.0.0.1")
     try:
         assert commitment.ask([ref]) == {ref.sop_instance_uid: True}
+    finally:
+        commitment.close()
+
+
+def stranger(port: int, announced: int | None, address: str = "127.0.0.2") -> socket.socket:
+    """Connect as another machine, and announce a request of a length."""
+    line = socket.create_connection(("127.0.0.1", port), 20, source_address=(address, 0))
+    if announced is not None:
+        line.sendall(struct.pack(">BBL", 1, 0, announced))
+    return line
+
+
+@pytest.fixture
+def opened(peer_of: Callable[..., Peer], tmp_path: Path) -> Iterator[tuple[Commitment, int]]:
+    """Commitment whose port is open, with its port; the PACS reports to it."""
+    port = free_port()
+    peer = peer_of(report_to=port)
+    commitment = Commitment(replace(peer.address, timeout_s=2.0), port, "127.0.0.1")
+    (ref,) = send(peer, tmp_path, "first")
+    assert commitment.ask([ref]) == {ref.sop_instance_uid: True}
+    yield commitment, port
+    commitment.close()
+
+
+def test_a_request_of_a_stranger_that_is_too_long_is_not_collected(
+    opened: tuple[Commitment, int],
+) -> None:
+    with stranger(opened[1], MOST_PDU_BYTES + 1) as line, pytest.raises(ConnectionError):
+        began = time.monotonic()
+        while time.monotonic() < began + 10:
+            line.sendall(bytes(2**20))
+    # One that is short enough is cut off when its time is over, whatever it still sends.
+    with stranger(opened[1], MOST_PDU_BYTES) as line, pytest.raises(ConnectionError):
+        began = time.monotonic()
+        while time.monotonic() < began + 10:
+            line.sendall(b"\0")
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("announced", [2**16, None])
+def test_strangers_do_not_take_the_places_of_the_pacs(
+    announced: int | None,
+    peer_of: Callable[..., Peer],
+    certificates: Certificates,
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    files = None if announced else certificates.files("server")
+    peer = peer_of(report_to=port, tls=files)
+    if files is not None:
+        peer.address = replace(peer.address, tls=certificates.files("client"))
+    first, second = send(peer, tmp_path, "first", "second")
+    commitment = Commitment(peer.address, port, "127.0.0.1")
+    try:
+        assert commitment.ask([first]) == {first.sop_instance_uid: True}
+        with ExitStack() as lines:
+            for _ in range(PLACES + 2):
+                lines.enter_context(stranger(port, announced))
+            # TLS: these have not even begun a handshake.
+            assert commitment.ask([second]) == {second.sop_instance_uid: True}
     finally:
         commitment.close()
 

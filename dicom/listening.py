@@ -1,0 +1,141 @@
+"""Own port on which a PACS opens associations: strangers get little memory, time and room.
+
+pynetdicom collects a PDU of any announced length, waits for its bytes without an end, and does the
+handshake of TLS in the thread that accepts connections.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pynetdicom import AE, evt
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+
+from dicom.deadline import Deadline, limit_s
+
+log = logging.getLogger(__name__)
+
+MOST_PDU_BYTES = 2**20
+"""Largest PDU that is received; a PACS sends a report in PDUs of 16 KiB."""
+MOST_BYTES = 2**23
+"""Most bytes of one connection: pynetdicom puts a message together in memory."""
+PLACES = 10
+"""Most connections at the same time from addresses of the PACS, and as many from all others."""
+
+
+def listen(
+    ae: AE,
+    at: tuple[str, int],
+    handlers: Sequence[Any],
+    *,
+    tls: ssl.SSLContext | None,
+    timeout_s: float,
+    is_known: Callable[[str], bool],
+) -> Any:
+    """Serve the associations of an application entity in threads; return the server.
+
+    A connection has `timeout_s` until its association is established and a multiple of it for all
+    (`limit_s`). Those whose address `is_known` have places of their own.
+
+    Raises
+    ------
+    OSError
+        If the port cannot be opened.
+    """
+    ae.maximum_associations = 2 * PLACES
+    ae.acse_timeout = timeout_s
+    server = ae.make_server(
+        at,
+        evt_handlers=list(handlers),
+        ssl_context=tls,
+        server_class=_Server,
+        request_handler=_Connection,
+    )
+    server.timeout_s, server.is_known = timeout_s, is_known
+    ae._servers.append(server)  # where its `shutdown` looks for it
+    threading.Thread(target=server.serve_forever, name="commitment", daemon=True).start()
+    return server
+
+
+class _Server(ThreadedAssociationServer):
+    """Server with places for connections."""
+
+    daemon_threads = True
+    timeout_s: float
+    is_known: Callable[[str], bool]
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._places = {known: threading.Semaphore(PLACES) for known in (True, False)}
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept a connection; a handshake of TLS has its own thread."""
+        line, address = self.socket.accept()
+        return line, address
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a connection to its end, if there is a place for it."""
+        places = self._places[self.is_known(client_address[0])]
+        if not places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            self.finish_request(request, client_address)
+        finally:
+            places.release()
+
+
+class _Connection(RequestHandler):
+    """Connection that is shut when its time is over, or when it brings too much."""
+
+    request: Any
+
+    def handle(self) -> None:
+        """Serve the association until it ends."""
+        self._deadline, self._received = Deadline(), 0
+        self._deadline.watch(lambda: self.request)
+        self._deadline.start(self.server.timeout_s)
+        try:
+            if (tls := self.server.ssl_context) is not None:
+                self.request = tls.wrap_socket(
+                    self.request, server_side=True, do_handshake_on_connect=False
+                )
+                self.request.do_handshake()
+            super().handle()
+            self._association.join()
+        except OSError as err:
+            log.debug("a connection of a PACS failed", exc_info=err)
+        finally:
+            self._deadline.stop()
+            self.server.shutdown_request(self.request)
+
+    def _create_association(self) -> Any:
+        association = self._association = super()._create_association()
+        association.bind(evt.EVT_ESTABLISHED, self._established)
+        line = association.dul.socket
+        receive = line.recv
+
+        def limited(nr_bytes: int) -> Any:
+            self._received += nr_bytes
+            if nr_bytes > MOST_PDU_BYTES or self._received > MOST_BYTES:
+                raise ConnectionError("a PDU that is too long")
+            return receive(nr_bytes)
+
+        line.recv = limited
+        return association
+
+    def _established(self, _event: Any) -> None:
+        self._deadline.start(limit_s(self.server.timeout_s))
+
+
+def addresses_of(host: str) -> set[str]:
+    """Return the addresses of a host; none where its name cannot be looked up now."""
+    try:
+        return {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return set()
