@@ -1,9 +1,10 @@
 """The one guard before pages, tiles and downloads: it sees each request before anything else.
 
-It asks three questions, in this order. Is the host a name of this machine? A foreign page could
+It asks four questions, in this order. Is the host a name of this machine? A foreign page could
 point a name of its own here, read what is served and act (DNS rebinding). Does a request that can
-change something, or a WebSocket, come from a page of this server (its Origin)? Has the session of
-a signed-in user not ended? Only then a request goes on.
+change something, or a WebSocket, come from a page of this server (its Origin)? Does it come without
+a proxy, where nobody signs in? Has the session of a signed-in user not ended? Only then a request
+goes on.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ _BY_HAND = re.compile(r"/(zoom|tiles|overlays|reports)/|/[a-z-]*$")
 _NAMED = re.compile(r"/reports/")
 """Addresses whose answers name patients, and have no form without names."""
 _SAFE = ("GET", "HEAD", "OPTIONS")
+_OF_PROXIES = ("forwarded", "via", "x-real-ip")
+"""Headers that a proxy adds, beside those that begin with ``x-forwarded-``."""
 
 
 class Guard:
@@ -71,9 +74,12 @@ class Guard:
             why = why or foreign_origin(headers, needed=True)
         if not why and self._access is not None and _NAMED.match(scope["path"]):
             why = hidden_here(self._access, headers)
+        is_closed = self._access is not None and self._access.required
+        if not is_closed and not _is_open(self._access, scope["path"]):
+            why = why or by_proxy(headers)
         if why:
             await _refuse(why, 403, scope, receive, send)
-        elif self._access is None or not self._access.required:
+        elif self._access is None or not is_closed:
             send = _with_headers(send)
             if _is_page(scope) and not _is_zoom(scope):
                 scope, send = with_scripts(scope, send, (KEYS, TIMES))
@@ -83,8 +89,7 @@ class Guard:
 
     async def _signed_in(self, access: Access, scope: Scope, receive: Receive, send: Send) -> None:
         path, is_page = scope["path"], _is_page(scope)
-        is_open = path in _OPEN or (path == "/metrics" and access.open_metrics)
-        if is_open or _OWN.fullmatch(path):
+        if _is_open(access, path) or _OWN.fullmatch(path):
             await self._app(scope, receive, send)
             return
         token = token_of(Headers(scope=scope).get("cookie", ""))
@@ -106,6 +111,10 @@ class Guard:
             scripts = (WATCH,) if _is_zoom(scope) else (KEYS, TIMES, WATCH)
             scope, send = with_scripts(scope, send, scripts)
         await self._app(scope, receive, send)
+
+
+def _is_open(access: Access | None, path: str) -> bool:
+    return path in _OPEN or (path == "/metrics" and (access is None or access.open_metrics))
 
 
 async def _refuse(why: str, status: int, scope: Scope, receive: Receive, send: Send) -> None:
@@ -180,6 +189,19 @@ def refusal(headers: Headers) -> str:
     return (
         "This name is not one of the machine that serves the dashboard. Use its address, "
         "localhost, or its own host name; or state the name: tandem dashboard --name NAME."
+    )
+
+
+def by_proxy(headers: Headers) -> str:
+    """Return why a request is refused where nobody signs in: a proxy brings those of others.
+
+    A proxy may ask by the address of this machine, so that the host does not tell it.
+    """
+    if not any(name in _OF_PROXIES or name.startswith("x-forwarded-") for name in headers):
+        return ""
+    return (
+        "The request came by a proxy, and nobody signs in here. State the name under which people "
+        "ask the proxy, so that they sign in: tandem dashboard --name NAME."
     )
 
 
