@@ -10,6 +10,7 @@ from http.cookies import CookieError, SimpleCookie
 from appliance.errors import TandemError
 from appliance.operations.users import Role, User, Users
 from appliance.settings.settings import Settings
+from appliance.text import person_key
 from dashboard import actions
 from dashboard.sessions import Clock, Sessions, Tries
 
@@ -100,11 +101,11 @@ class Access:
     def vouched(self, given: Vouched, address: str) -> Told:
         """Let in whom the hospital's provider vouches for, if a group gives a role."""
         try:
-            local = [each.person.casefold() for each in self._users.all().values()]
+            local = [person_key(each.person) for each in self._users.all().values()]
         except TandemError as err:
             _LOG.error("%s", err)
             return Told(why="The users cannot be read: tandem users list says why.")
-        if given.role is None or given.person.casefold() in local:
+        if given.role is None or person_key(given.person) in local:
             self._note_vouched("sign-in-failed", "", given, address)
             if given.role is None:
                 return Told(why="Your account has no role here: ask for a group that has one.")

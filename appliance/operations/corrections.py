@@ -32,7 +32,7 @@ from appliance.ledger.transaction import Transaction
 from appliance.operations.seen import NO_RESULT, result_name
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
-from appliance.text import is_text, plain_spaces, readable
+from appliance.text import is_text, person_key, plain_spaces, readable
 from appliance.words.say import say
 from dicom.legal import COMPONENTS, GROUP_LENGTH
 from dicom.study import is_name
@@ -112,7 +112,7 @@ def confirm_score(
                 f"{subject} has the score {findings.score or 'none'} by now: look at it first."
             )
         for each in findings.sign_offs:
-            if each.by.casefold() == name.casefold():
+            if person_key(each.by) == person_key(name):
                 return f"{subject}: {each.by} signed this result on {each.when}; nothing is done"
         _require_ended(case)
         _require_seen(case, result)

@@ -21,7 +21,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from appliance.artifacts import write_whole
 from appliance.errors import SettingsError
 from appliance.settings.settings import Settings
-from appliance.text import is_text
+from appliance.text import is_text, person_key
 
 USERS_NAME = "users.json"
 LEAST_CHARACTERS, MOST_CHARACTERS = 12, 256
@@ -112,7 +112,7 @@ class Users:
                 raise SettingsError(
                     f"{name}: there is such a user. Use: tandem users role, or password."
                 )
-            if any(each.person == person for each in users.values()):
+            if any(person_key(each.person) == person_key(person) for each in users.values()):
                 raise SettingsError(
                     f"{person}: another user has this person's name. Choose another: --person."
                 )

@@ -258,10 +258,25 @@ def test_claims_give_person_and_role(
     assert user is not None and (user.person, user.role) == (person, role)
 
 
+@pytest.mark.parametrize(
+    ("person", "claims"),
+    [
+        ("MEYER^Anna", {}),
+        ("Mèyer^Anna", {"family_name": "Me\u0300yer"}),
+        ("Meyer^Anna", {"given_name": "Anna^"}),
+        ("Meyer^Anna Maria", {"given_name": "Anna  Maria"}),
+    ],
+)
 def test_a_local_users_name_is_not_taken_by_another_account(
-    browser: Browser, settings: Settings, lab: Lab
+    browser: Browser,
+    settings: Settings,
+    lab: Lab,
+    provider: OidcProvider,
+    person: str,
+    claims: dict[str, str],
 ) -> None:
-    Users(settings).add("anna", "admin", "MEYER^Anna", "several words are good")
+    provider.claims = claims
+    Users(settings).add("anna", "admin", person, "several words are good")
     answer = browser.sign_in()
     assert answer.status_code == 401 and "A local user has your name" in answer.text
     assert 'type="password"' in answer.text  # who has a password may use it beside

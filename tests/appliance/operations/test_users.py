@@ -66,11 +66,12 @@ def test_what_is_wrong_is_one_line(
 
 def test_two_users_are_not_one_person_and_a_broken_file_opens_nothing(tmp_path: Path) -> None:
     users = Users(Settings(state_dir=tmp_path))
-    users.add("one", "viewer", "Meyer^Anna", GOOD)
+    users.add("one", "viewer", "Müller^Anna", GOOD)
     with pytest.raises(SettingsError, match="there is such a user"):
         users.add("one", "admin", "", GOOD)
-    with pytest.raises(SettingsError, match="another user has this person"):
-        users.add("two", "admin", "Meyer^Anna", GOOD)
+    for person in ("Müller^Anna", "MÜLLER^Anna", "Mu\u0308ller^Anna", "Müller^ Anna^"):
+        with pytest.raises(SettingsError, match="another user has this person"):
+            users.add("two", "admin", person, GOOD)
     for broken in ("{", "[]", json.dumps({"users": [{"name": "x", "role": "king"}]})):
         users.file.write_text(broken)
         with pytest.raises(SettingsError, match="the users cannot be read"):
