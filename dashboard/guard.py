@@ -45,7 +45,8 @@ _REFUSED = 1008
 _OPEN = frozenset(("/healthz", "/readyz", "/_stcore/health"))
 """Addresses that answer without a session: signs of life, without patient data."""
 _OWN = re.compile(r"/access/(in|out|alive|oidc|oidc-back|access\.css|watch\.js)")
-_CASE = re.compile(r"/(?:zoom|reports|overlays)/(\d{1,15})(?![^./])")
+_CASE = re.compile(r"/(?:zoom|reports|overlays)/0*(\d{1,15})(?![^./])")
+"""Addresses of a case; the routes take a number with any zeros before it."""
 _BY_HAND = re.compile(r"/(zoom|tiles|overlays|reports)/|/[a-z-]*$")
 """Addresses that a browser asks for because a person did something."""
 _NAMED = re.compile(r"/reports/")

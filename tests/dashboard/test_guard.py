@@ -12,10 +12,16 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from appliance.domain import HE, HER2
+from appliance.operations.users import Users
 from dashboard.access import Access
 from dashboard.guard import Guard
 from dashboard.monitoring import monitoring_routes
+from dashboard.reports import report_routes
 from dashboard.sign_in import access_routes
+from dashboard.zoom.routes import zoom_routes
+
+SECRET = "several words are good"  # noqa: S105  of a made user
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -64,3 +70,35 @@ def test_what_a_proxy_brings_is_refused_where_nobody_signs_in(
         pass
     assert "by a proxy" in refused.value.reason
     assert client.get("/healthz", headers=added).status_code == 200
+
+
+def signed_in(lab: Lab) -> TestClient:
+    """A browser in which a viewer signed in; there is one case."""
+    for stain in (HE, HER2):
+        lab.slide("S26-0000001", stain)
+    Users(lab.settings).add("v", "viewer", "Viewer^Vera", SECRET)
+    access = Access(lab.settings, required=True)
+    routes = [
+        *access_routes(access),
+        *zoom_routes(lab.settings),
+        *report_routes(lab.settings),
+    ]
+    app = Starlette(routes=routes, middleware=[Middleware(Guard, access=access)])
+    client = TestClient(app, "http://127.0.0.1", follow_redirects=False)
+    answer = client.post("/access/in", data={"name": "v", "password": SECRET}, headers=ORIGIN)
+    assert answer.status_code == 303
+    return client
+
+
+def openings(lab: Lab) -> list[str]:
+    with lab.ledger.transaction() as tx:
+        return [event.params for event in tx.events("dashboard") if event.code == "case-opened"]
+
+
+@pytest.mark.parametrize(
+    "address", [f"/reports/{1:019}.pdf", f"/zoom/{1:019}", f"/zoom/{1:040}/case.json"]
+)
+def test_a_case_is_recorded_as_opened_however_its_number_is_written(lab: Lab, address: str) -> None:
+    client = signed_in(lab)
+    client.get(address)
+    assert openings(lab) == ['{"case": "case-1"}']
