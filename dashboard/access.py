@@ -146,18 +146,28 @@ class Access:
 
     def opened(self, token: str, case_id: int) -> None:
         """Note that the user of a session opened a case: once in each session."""
-        user = self.user(token)
-        if user is not None and self._sessions.is_first(token, f"case-{case_id}"):
-            self._note("case-opened", user.person, about=case_id, case=f"case-{case_id}")
+        user, case = self.user(token), f"case-{case_id}"
+        if user is None or not self._sessions.is_first(token, case):
+            return
+        if not self._note("case-opened", user.person, user.name, about=case_id, case=case):
+            self._sessions.not_opened(token, case)
 
     def _note_vouched(self, code: str, by: str, given: Vouched, address: str) -> None:
         self._note(code, by, name=given.name, account=given.account, address=address)
 
-    def _note(self, code: str, by: str, about: int | None = None, **params: str) -> None:
-        """Keep an event; people are let in also where it cannot be kept, which the log tells."""
+    def _note(
+        self, code: str, by: str, user: str = "", about: int | None = None, **params: str
+    ) -> bool:
+        """Keep an event, and return whether that was done.
+
+        People are let in also where it cannot be kept, which the log tells.
+        """
         answer = actions.note_access(self._settings, code, by=by, about=about, **params)
         if not answer.done:
-            _LOG.warning("The record lacks '%s': %s", code, answer.text)
+            what = " of ".join(filter(None, (code, params.get("case"))))
+            who = params.get("name", user)
+            _LOG.warning("The record lacks '%s' by %s: %s", what, who, answer.text)
+        return answer.done and answer.text == code
 
 
 _SERVER: list[Access] = []

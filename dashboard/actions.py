@@ -279,14 +279,16 @@ def note_access(
 ) -> Answer:
     """Keep in the audit trail who came, went, or opened a case; no role is needed for it.
 
-    `about` is the ID of the case; of one that does not exist nothing is kept.
+    `about` is the ID of the case; of one that does not exist nothing is kept. The answer's text is
+    `code` where it was kept.
     """
 
     def note() -> str:
         with service(settings) as (tx, now):
-            if about is None or tx.case(about) is not None:
-                tx.note("dashboard", code, now, params=params, by=by)
-        return ""
+            if about is not None and tx.case(about) is None:
+                return ""
+            tx.note("dashboard", code, now, params=params, by=by)
+        return code
 
     return _told(Person(by, Role.VIEWER), Role.VIEWER, note)
 

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from threading import Lock
 
 from appliance.operations.users import User, Users
@@ -19,6 +20,8 @@ from appliance.settings.dashboard import Dashboard
 FREE_TRIES = 3
 """Number of failed tries without a delay."""
 LONGEST_DELAY_S = 300.0
+RETRY_S = 5.0
+"""Time in which an opening that could not be kept is not tried again: a view has many tiles."""
 _FORGET_S = 3600.0
 _MOST_KEYS = 10_000
 Clock = Callable[[], float]
@@ -29,6 +32,7 @@ class Session:
     """One sign-in; `stamp` is the password's hash at that time. Times in seconds of the clock.
 
     `vouched` is a user for whom the hospital's provider vouched, whom the users' file lacks.
+    `opened` has the time from which on an opening of a case is one again.
     """
 
     name: str
@@ -36,7 +40,7 @@ class Session:
     began: float
     used: float
     vouched: User | None = None
-    opened: set[str] = field(default_factory=set)
+    opened: dict[str, float] = field(default_factory=dict)
 
 
 class Sessions:
@@ -83,11 +87,17 @@ class Sessions:
     def is_first(self, token: str, case: str) -> bool:
         """Return whether a case is opened for the first time in a session that lives."""
         with self._lock:
-            session = self._held.get(_hashed(token))
-            if session is None or case in session.opened:
+            session, now = self._held.get(_hashed(token)), self._clock()
+            if session is None or now < session.opened.get(case, now):
                 return False
-            session.opened.add(case)
+            session.opened[case] = inf
             return True
+
+    def not_opened(self, token: str, case: str) -> None:
+        """Take back that a case was opened: the next opening, in `RETRY_S`, is the first one."""
+        with self._lock:
+            if (session := self._held.get(_hashed(token))) is not None:
+                session.opened[case] = self._clock() + RETRY_S
 
     def end(self, token: str) -> None:
         """End a session."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import ENOSPC
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,10 +15,13 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from appliance.domain import HE, HER2
 from appliance.operations.users import Users
+from appliance.settings.settings import Settings
+from dashboard import actions
 from dashboard.access import Access
 from dashboard.guard import Guard
 from dashboard.monitoring import monitoring_routes
 from dashboard.reports import report_routes
+from dashboard.sessions import RETRY_S
 from dashboard.sign_in import access_routes
 from dashboard.zoom.routes import zoom_routes
 
@@ -72,12 +76,19 @@ def test_what_a_proxy_brings_is_refused_where_nobody_signs_in(
     assert client.get("/healthz", headers=added).status_code == 200
 
 
-def signed_in(lab: Lab) -> TestClient:
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def signed_in(lab: Lab, clock: Clock | None = None) -> TestClient:
     """A browser in which a viewer signed in; there is one case."""
     for stain in (HE, HER2):
         lab.slide("S26-0000001", stain)
     Users(lab.settings).add("v", "viewer", "Viewer^Vera", SECRET)
-    access = Access(lab.settings, required=True)
+    access = Access(lab.settings, required=True, clock=clock or Clock())
     routes = [
         *access_routes(access),
         *zoom_routes(lab.settings),
@@ -102,3 +113,39 @@ def test_a_case_is_recorded_as_opened_however_its_number_is_written(lab: Lab, ad
     client = signed_in(lab)
     client.get(address)
     assert openings(lab) == ['{"case": "case-1"}']
+
+
+def test_an_opening_that_could_not_be_kept_is_kept_by_the_next_one(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    client = signed_in(lab, clock)
+
+    def full(_settings: Settings) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(actions, "service", full)
+        for _ in range(3):
+            client.get("/zoom/1")
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warned == [
+        "The record lacks 'case-opened of case-1' by v: "
+        "It could not be written: No space left on device."
+    ]
+    assert openings(lab) == []
+    clock.now += RETRY_S
+    client.get("/zoom/1")
+    client.get("/reports/1.pdf")
+    assert openings(lab) == ['{"case": "case-1"}']
+
+
+def test_who_asks_for_a_case_before_it_exists_is_recorded_when_it_does(lab: Lab) -> None:
+    clock = Clock()
+    client = signed_in(lab, clock)
+    assert client.get("/zoom/2/case.json").status_code == 404
+    for stain in (HE, HER2):
+        lab.slide("S26-0000002", stain)
+    clock.now += RETRY_S
+    client.get("/zoom/2")
+    assert openings(lab) == ['{"case": "case-2"}']
