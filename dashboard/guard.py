@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "SAMEORIGIN",
-    "Referrer-Policy": "same-origin",
+    # Addresses of pages hold accessions that were looked for; a proxy's log holds the Referer.
+    "Referrer-Policy": "strict-origin",
 }
 """Headers of every answer."""
 NAMES = "TANDEM_DASHBOARD_NAMES"

@@ -6,6 +6,8 @@ from errno import ENOSPC
 from typing import TYPE_CHECKING
 
 import pytest
+from fixtures.dashboard import dashboard_server, open_browser
+from playwright.sync_api import expect
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import HTMLResponse
@@ -149,3 +151,28 @@ def test_who_asks_for_a_case_before_it_exists_is_recorded_when_it_does(lab: Lab)
     clock.now += RETRY_S
     client.get("/zoom/2")
     assert openings(lab) == ['{"case": "case-2"}']
+
+
+@pytest.mark.parametrize("login", ["beyond", "always"])
+def test_what_was_looked_for_is_in_no_referer_and_forms_name_their_page(
+    twin_lab: Lab, login: str
+) -> None:
+    folder = twin_lab.settings.state_dir.parent
+    config = folder / "referer.toml"
+    config.write_text((folder / "tandem.toml").read_text() + f'[dashboard]\nlogin = "{login}"\n')
+    users, asked = Users(twin_lab.settings), []
+    users.add("v", "viewer", "Viewer^Vera", SECRET)
+    try:
+        with dashboard_server(config, folder / "log") as address, open_browser() as browser:
+            shown = browser.new_page(base_url=address)
+            shown.on("request", lambda each: asked.append(each))
+            shown.goto("/worklist?find=S26-0000001")
+            if login == "always":
+                shown.get_by_label("Name").fill("v")
+                shown.get_by_label("Password").fill(SECRET)
+                shown.get_by_role("button", name="Sign in").click()  # a POST, by its Origin
+            expect(shown.get_by_role("textbox", name="Find")).to_have_value("S26-0000001")
+            told = {each.headers.get("referer", "") for each in asked}
+    finally:
+        users.file.unlink()
+    assert told == {"", f"{address}/"}
