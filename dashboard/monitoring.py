@@ -35,7 +35,7 @@ async def _answers(_settings: Settings, _request: Request) -> Response:
 async def _ready(settings: Settings, _request: Request) -> Response:
     found = await run_in_threadpool(health, settings)
     status = 200 if found.ready else 503
-    return PlainTextResponse(f"{found.sentence}\n", status, headers=NOT_KEPT)
+    return PlainTextResponse(f"{found.outside or found.sentence}\n", status, headers=NOT_KEPT)
 
 
 async def _metrics(settings: Settings, _request: Request) -> Response:

@@ -183,7 +183,7 @@ def read_system(reader: LedgerReader, settings: Settings) -> System:
         readers=_readers(settings),
         backup=next(iter(backups_of(settings.ledger_file)), None),
         backup_trouble=backup_trouble(settings, time.time()),
-        alerts=tuple(alert_lines(settings)),
+        alerts=(HIDDEN,) if hides(settings) else tuple(alert_lines(settings)),
         retained_at=read_samples(settings).retained_at,
         log=NO_LOG if hides(settings) else read_log(settings),
     )

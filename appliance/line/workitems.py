@@ -34,7 +34,7 @@ from appliance.settings.installation import installation_salt
 from appliance.settings.settings import Settings
 from appliance.settings.workitems import WorkItems
 from dicom import ups
-from dicom.errors import DicomError, PacsRejectedError
+from dicom.errors import DicomError, PacsRejectedError, SpoolError
 from dicom.uids import deterministic_uid, uid_as_name
 from dicom.ups import Output, WorkItem
 from dicom.wado import Series, retrieve_series
@@ -123,7 +123,7 @@ class WorkList:
                 with self.turns:
                     self.turn()
             except (DicomError, OSError) as err:
-                found = str(err)
+                found = _trouble(err)
             except Exception as err:  # boundary of the loop: the work list goes on
                 log.debug("details", exc_info=err)
                 found = f"the work list failed: {type(err).__name__}"
@@ -369,6 +369,15 @@ def standing_of(slides: Sequence[SlideRow], cases: Sequence[CaseRow], used: Set[
     if cases and slowest == _SLIDE_PERCENT[SlideState.READ]:
         slowest = min(_CASE_PERCENT.get(case.state, 50) for case in cases)
     return Standing(slowest, "In progress.")
+
+
+def _trouble(err: DicomError | OSError) -> str:
+    """Return the trouble of a turn in words, which pages, alerts and the log show: no path."""
+    cause = err.__cause__ if isinstance(err, SpoolError) else err
+    if not isinstance(cause, OSError):
+        return str(err)
+    why = cause.strerror or type(cause).__name__
+    return f"the folder of the work list cannot be used ({why})"
 
 
 def _origin(url: str) -> tuple[str, str]:

@@ -29,7 +29,7 @@ from appliance.domain import QuarantineReason
 from appliance.errors import LedgerError, TandemError
 from appliance.ledger.backups import newest_good
 from appliance.ledger.daily import backup_trouble
-from appliance.ledger.heartbeat import life, read_sign
+from appliance.ledger.heartbeat import Life, life, read_sign
 from appliance.ledger.lifecycle import DeliveryState, SlideState
 from appliance.ledger.overview import ENDED
 from appliance.ledger.queries import Queries
@@ -48,17 +48,21 @@ Columns = ReadOnlyColumnCollection[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """Answer to a probe: whether work goes on, and the sentence that says so."""
+    """Answer to a probe: whether work goes on, and the sentence that says so.
+
+    `outside` is the sentence for those who are not signed in, where it is another one.
+    """
 
     ready: bool
     sentence: str
+    outside: str = ""
 
 
 def health(settings: Settings) -> Health:
     """Return whether the daemon lives without trouble and the ledger can be read."""
     found = life(settings)
     if not found.alive or found.trouble:
-        return Health(ready=False, sentence=found.sentence)
+        return Health(ready=False, sentence=found.sentence, outside=_outside(settings, found))
     reader = LedgerReader(settings.ledger_url)
     try:
         if not reader.ready:
@@ -68,6 +72,15 @@ def health(settings: Settings) -> Health:
     finally:
         reader.close()
     return Health(ready=True, sentence=found.sentence)
+
+
+def _outside(settings: Settings, found: Life) -> str:
+    """Return what anyone may know of the daemon: what troubles a lane may name a file."""
+    sign = read_sign(settings)
+    if not found.trouble or sign is None:
+        return found.sentence
+    held = ", ".join(name for name, lane in sign.lanes.items() if lane.trouble)
+    return f"Tandem runs, held up in part: {held}."
 
 
 def metrics_text(settings: Settings) -> bytes:

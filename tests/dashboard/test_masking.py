@@ -29,6 +29,7 @@ from appliance.operations import word
 from appliance.operations.audited import Word
 from appliance.operations.doctor import Examined
 from appliance.operations.users import Role, User
+from appliance.settings.alerts import Alerts
 from appliance.settings.dashboard import Dashboard
 from dashboard.access import Access
 from dashboard.guard import Guard
@@ -36,7 +37,7 @@ from dashboard.masking import facts_shown, hiding
 from dashboard.names import names_routes
 from dashboard.queries import read_queue
 from dashboard.sign_in import access_routes
-from dashboard.system import Checks
+from dashboard.system import Checks, read_system
 from dashboard.views import system
 from dashboard.worklist import SpokenCases, read_work_list
 
@@ -153,6 +154,21 @@ def test_no_page_holds_a_name(named: Lab, monkeypatch: pytest.MonkeyPatch) -> No
         assert [secret for secret in SECRETS if secret in page] == [], view
     assert "•••• 001" in shown("queue") and "•••• 002" in shown("queue")
     assert "nothing can be done" in shown("case", case="1")
+
+
+def test_a_hidden_screen_does_not_tell_what_alerts_told(lab: Lab) -> None:
+    sentence = f"Tandem runs, held up in part (scan): /scans/{NAME}.svs is away"
+    cause = {"kind": "site", "sentence": sentence, "since": 1.0, "gone": 0.0, "told": [],
+             "ended": [], "newest": 0.0, "before": []}  # fmt: skip
+    memory = {"causes": {"lane x": cause}, "event": 1, "stat": [], "sent": {}, "failed": {}}
+    (lab.settings.state_dir / "alerts.json").write_text(json.dumps(memory))
+    hook = Alerts.model_validate({"webhook": {"url": "https://hooks.example/x"}})
+    settings = lab.settings.model_copy(update={"alerts": hook})
+    reader = LedgerReader(settings.ledger_url)
+    assert NAME in str(read_system(reader, settings).alerts)
+    hidden = read_system(reader, hiding(settings)).alerts
+    reader.close()
+    assert hidden and NAME not in str(hidden)
 
 
 def test_a_search_does_not_tell_an_accession_letter_by_letter(lab: Lab) -> None:

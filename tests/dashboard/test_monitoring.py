@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
-from appliance.ledger.heartbeat import Sign, boot_id, born, write_sign
+from appliance.ledger.heartbeat import LaneSign, Sign, boot_id, born, write_sign
 from appliance.ledger.ledger import Ledger
 from appliance.settings.settings import Settings
 from dashboard.guard import Guard
@@ -46,6 +46,13 @@ def test_a_probe_is_told_whether_work_goes_on(tmp_path: Path) -> None:
     }
     assert read["tandem_alive"] == read["tandem_slides"] == 1
     assert "S26" not in figures.text
+    away = LaneSign(doing="", since=now, trouble="/spool/S26-1_A1_HE.svs: No space left on device")
+    write_sign(
+        settings, replace(sign, lanes={"work list": away, "scan": replace(away, trouble="")})
+    )
+    held = client.get("/readyz")
+    assert held.status_code == 503
+    assert held.text == "Tandem runs, held up in part: work list.\n"
     write_sign(settings, replace(sign, ended="it received SIGTERM."))
     stopped = client.get("/readyz")
     assert stopped.status_code == 503 and "SIGTERM" in stopped.text

@@ -29,7 +29,7 @@ from appliance.line.workitems import WorkList
 from appliance.operations.start_checks import folder_problems
 from appliance.settings.settings import Settings
 from dicom.dicomweb import WebAddress
-from dicom.errors import PacsRejectedError, PacsUnavailableError
+from dicom.errors import PacsRejectedError, PacsUnavailableError, SpoolError
 from dicom.wado import Series
 
 UID = "1.2.3.4.5"
@@ -308,6 +308,30 @@ def test_slides_that_cannot_be_had_cancel_it_and_a_server_away_does_not(site: Si
     assert site.server.state(UID) == "CANCELED"
     item = site.server.items[UID]["00741002"]["Value"][0]
     assert item["0074100E"]["Value"][0]["00080100"]["Value"] == ["110523"]
+
+
+@pytest.mark.parametrize("raised_by", [OSError, SpoolError])
+def test_trouble_of_the_spool_names_no_path(site: Site, raised_by: type[Exception]) -> None:
+    """Pages, alerts and the log tell it."""
+    site.server.items[UID] = work_item(UID, [ONE])
+    site.trouble = OSError(28, "No space left on device", f"{site.spool}/{ONE[1]}/S26-9.svs")
+    if raised_by is SpoolError:
+        cause, site.trouble = site.trouble, SpoolError(f"{site.spool}/{ONE[1]}: full")
+        site.trouble.__cause__ = cause
+    assert site.settings.workitems is not None
+    stop = threading.Event()
+    work = WorkList(site.ledger, site.settings, site.settings.workitems, stop, lambda: site.now)
+    thread = threading.Thread(target=work.run)
+    thread.start()
+    try:
+        until = time.monotonic() + 60
+        while not work.sign().trouble and time.monotonic() < until:
+            time.sleep(0.01)
+    finally:
+        stop.set()
+        thread.join(60)
+    told = "the folder of the work list cannot be used (No space left on device)"
+    assert work.sign().trouble == told
 
 
 def test_an_item_without_an_end_is_canceled_in_time(site: Site) -> None:
