@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import ColumnElement, or_
+from sqlalchemy import ColumnElement, false, or_
 from sqlalchemy import select as columns
 from sqlmodel import SQLModel, col, select
 
@@ -24,6 +25,8 @@ PAGE_CASES = 25
 """Cases on a page of the list."""
 UNCERTAIN = "2+"
 """Score that asks for another test: such cases come before the others."""
+_CODE = re.compile(r"[A-Za-z0-9._-]+")
+"""Code of a reason, also of a site's own assay; other text would be looked for in parameters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +115,8 @@ def read_work_list(
     if reason:
         has_one = col(CaseRow.review) != "[]"  # of these there is an index
         chosen += [has_one, col(CaseRow.review).contains(f'"code": "{reason}"', autoescape=True)]
+        if not _CODE.fullmatch(reason):
+            chosen.append(false())
     hidden = hides(settings)
     if find:
         searched = [col(CaseRow.block), col(CaseRow.score)]

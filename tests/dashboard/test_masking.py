@@ -193,6 +193,26 @@ def test_a_search_does_not_tell_an_accession_letter_by_letter(lab: Lab) -> None:
     reader.close()
 
 
+@pytest.mark.parametrize("code", [str(Reason.ORGAN_CONTRADICTED), "own_assay.code-1"])
+def test_a_reason_to_look_for_is_a_code_and_no_part_of_what_was_said(lab: Lab, code: str) -> None:
+    case_id = lab.slide("S26-0000001", HER2)
+    for state in (CaseState.READY, CaseState.ALIGNED):
+        lab.move_case(case_id, state)
+    review = json.dumps([{"code": code, "params": {"said": PATIENT}}])
+    lab.move_case(case_id, CaseState.SCORED, review=review)
+    for state in (CaseState.WRITTEN, CaseState.DELIVERED):
+        lab.move_case(case_id, state)
+    reader, settings = LedgerReader(lab.settings.ledger_url), hiding(lab.settings)
+
+    def found(reason: str) -> int:
+        return read_work_list(reader, settings, SpokenCases(), reason=reason).total
+
+    assert found(code) == 1 and found("no-tumor") == 0
+    assert found(f'{code}", "params": {{"said": "{PATIENT}') == 0
+    assert found(f'{code}", "params') == 0
+    reader.close()
+
+
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
