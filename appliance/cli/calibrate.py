@@ -110,12 +110,14 @@ def _fit(
 ) -> None:
     """Fit, show, and store unless it is refused: then exit 1."""
     from appliance.evaluation.site_labels import labeled_logits
-    from appliance.operations.site_calibration import store_calibration
+    from appliance.operations.site_calibration import store_calibration, threshold_trouble
     from appliance.readers.chosen_weights import uncalibrated_weights
     from appliance.readers.inference import Network
     from models.errors import CalibrationError
     from models.training.site_fit import fit_site, site_calibration
 
+    if trouble := threshold_trouble(task, settings):
+        raise CalibrationError(trouble)
     folder, spec = uncalibrated_weights(task, settings)
     if kind := _learned_from(spec):
         _say(

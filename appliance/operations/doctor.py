@@ -31,6 +31,7 @@ from appliance.operations.cluster_check import check_cluster
 from appliance.operations.disk import forecast
 from appliance.operations.scanner_folders import check_folders
 from appliance.operations.sign_in_provider import check_provider
+from appliance.operations.site_calibration import threshold_trouble
 from appliance.operations.start_checks import folder_problems, word_problems
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.readers.reader import OwnWeights
@@ -253,7 +254,9 @@ def _tasks() -> tuple[Task, ...]:
 def _weights(task: Task, settings: Settings) -> str:
     _, spec = chosen_weights(task, settings)
     known = f"{spec.name} {spec.version}, sha256 {spec.sha256[:12]}… fits"
-    return f"{known}; {calibration_words(spec, settings)}"
+    trouble = "" if spec.site is None else threshold_trouble(task, settings)
+    warning = f". Warning: {trouble}" if trouble else ""
+    return f"{known}; {calibration_words(spec, settings)}{warning}"
 
 
 def _own_readers() -> dict[str, OwnWeights]:

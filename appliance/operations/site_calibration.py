@@ -10,12 +10,30 @@ from appliance.operations.install_weights import only_writer
 from appliance.readers.site_calibrations import calibration_path
 from appliance.settings.settings import Settings
 from models.site_calibration import SiteCalibration
-from models.spec import ModelSpec
+from models.spec import ModelSpec, Task
+
+EQUAL_ODDS = 0.5
+"""Value of ``scoring.tumor_threshold`` that calibrations of C are fitted and judged at."""
 
 
 def declared_mpp(slide: Path) -> float | None:
     """Resolution in µm/px that a slide's sidecar declares, which the daemon obeys; None: none."""
     return read_sidecar(slide).mpp
+
+
+def threshold_trouble(task: Task, settings: Settings) -> str:
+    """Return why a calibration does not go with the site's threshold; empty where it does.
+
+    A threshold that was moved to correct the network, and a calibration beside it, correct the same
+    error twice.
+    """
+    threshold = settings.scoring.tumor_threshold
+    if task is not Task.TUMOR or threshold == EQUAL_ODDS:
+        return ""
+    return (
+        f"scoring.tumor_threshold = {threshold:g}: a calibration is made for {EQUAL_ODDS}, and "
+        f"both together correct the network twice. Set it back to {EQUAL_ODDS} first."
+    )
 
 
 def store_calibration(site: SiteCalibration, spec: ModelSpec, settings: Settings) -> Path:

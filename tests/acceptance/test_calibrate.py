@@ -36,12 +36,14 @@ class Site:
     def settings(self) -> Settings:
         return Settings(state_dir=self.folder / "state")
 
-    def run(self, *arguments: object) -> tuple[int, str]:
-        """Return exit status and output of ``tandem …``; an error's text is at the end."""
+    def run(self, *arguments: object, more: str = "") -> tuple[int, str]:
+        """Return exit status and output of ``tandem …``; an error's text is at the end.
+
+        `more` is added to the settings file.
+        """
         config = self.folder / "tandem.toml"
-        config.write_text(
-            f'state_dir = {json.dumps(str(self.settings.state_dir))}\n[models]\ndevice = "cpu"\n'
-        )
+        state = json.dumps(str(self.settings.state_dir))
+        config.write_text(f'state_dir = {state}\n[models]\ndevice = "cpu"\n{more}')
         done = CliRunner().invoke(
             app, [*(str(each) for each in arguments), "--config", str(config)]
         )
@@ -240,3 +242,25 @@ def test_what_cannot_be_used_is_told_in_a_line(site: Site) -> None:
     (site.folder / "labels" / "a.geojson").write_text("[]")
     text = site.run("calibrate", site.folder / "labels", "--task", "tumor", *MPP)[1]
     assert "needs one slide of its name beside it; there is none" in text
+
+
+def test_a_moved_threshold_and_a_calibration_do_not_correct_a_network_twice(site: Site) -> None:
+    moved = "[scoring]\ntumor_threshold = 0.98\n"
+    labels = annotated(site.folder / "labels")
+    code, text = site.run("calibrate", labels, "--task", "tumor", more=moved)
+    assert (code, "scoring.tumor_threshold = 0.98" in text) == (1, True), text
+    assert "Set it back to 0.5 first." in text
+    assert site.calibration() is None
+
+    def doctor(more: str) -> str:
+        lines = site.run("doctor", more=more)[1].splitlines()
+        return next(line for line in lines if "weights for tumor" in line)
+
+    # Without a calibration the threshold is the site's choice.
+    assert "tumor_threshold" not in doctor(moved)
+    assert site.run("calibrate", labels, "--task", "tumor")[0] == 0
+    assert "Warning: scoring.tumor_threshold = 0.98" in doctor(moved)
+    assert "tumor_threshold" not in doctor("")
+    # It can be taken out under any threshold.
+    assert site.run("calibrate", "--task", "tumor", "--remove", more=moved)[0] == 0
+    assert site.calibration() is None
