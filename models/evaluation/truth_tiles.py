@@ -34,7 +34,10 @@ between them is not judged."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskValues:
-    """Meaning of mask values, from ``mask.json``: {"tumor": [1, 19], "ignore": [0]}."""
+    """Meaning of mask values, from ``mask.json``: {"tumor": [1, 19], "ignore": [0]}.
+
+    `classes` holds the values of each class, by its number in what `read_mask` returns.
+    """
 
     classes: dict[int, tuple[int, ...]]
     ignore: tuple[int, ...]
@@ -46,7 +49,7 @@ def read_mask_values(folder: Path, task: Task) -> MaskValues | None:
     Raises
     ------
     DataSetError
-        If it is not of the form in `MaskValues`, or names a class that the task lacks.
+        If it is not of the form in `MaskValues`, or names an unknown class.
     """
     path = folder / "mask.json"
     if not path.is_file():
@@ -55,11 +58,25 @@ def read_mask_values(folder: Path, task: Task) -> MaskValues | None:
         raw = {name: tuple(int(v) for v in values) for name, values in _object(path).items()}
     except (ValueError, TypeError, AttributeError) as err:
         raise DataSetError(f'{path}: not of the form {{"tumor": [1], "ignore": [0]}}.') from err
-    ignore = raw.pop("ignore", ())
-    if unknown := set(raw) - set(CLASSES[task]):
-        known = ", ".join(CLASSES[task])
+    ignore, numbers = raw.pop("ignore", ()), _numbers(task)
+    if unknown := set(raw) - set(numbers):
+        known = ", ".join(numbers)
         raise DataSetError(f"{path}: unknown class {min(unknown)!r}; there are {known}, ignore.")
-    return MaskValues(classes={CLASSES[task].index(n): v for n, v in raw.items()}, ignore=ignore)
+    classes: dict[int, tuple[int, ...]] = {}
+    for name, values in raw.items():
+        classes[numbers[name]] = (*classes.get(numbers[name], ()), *values)
+    return MaskValues(classes=classes, ignore=ignore)
+
+
+def _numbers(task: Task) -> dict[str, int]:
+    """Names of classes in ``mask.json``, each with its number in what `read_mask` returns.
+
+    Masks for L have the numbering of M: background is 0, and L's first class is 1.
+    """
+    if task is not Task.INTENSITY:
+        return {name: number for number, name in enumerate(CLASSES[task])}
+    own = {name: number for number, name in enumerate(CLASSES[task], start=1)}
+    return {name: number for number, name in enumerate(CLASSES[Task.SEGMENTATION])} | own
 
 
 def read_mask(path: Path, task: Task, values: MaskValues | None = None) -> NDArray[np.uint8]:

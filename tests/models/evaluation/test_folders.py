@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from appliance.evaluation.labeled_images import tile_truth
 from models.datasets.images import read_rgb
 from models.errors import DataSetError
 from models.evaluation.folders import find_images
@@ -22,7 +24,7 @@ from models.evaluation.truth_tiles import (
     read_mask_values,
     tumor_share,
 )
-from models.spec import Task
+from models.spec import CLASSES, Task
 
 
 def put(path: Path, pixels: NDArray[np.uint8] | None = None) -> Path:
@@ -228,6 +230,36 @@ def test_label_masks_hold_0_to_4_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "mask.json").write_text('{"weak": [1]}')
     with pytest.raises(DataSetError, match="unknown class 'weak'"):
         read_mask_values(tmp_path, Task.SEGMENTATION)
+
+
+@pytest.mark.parametrize("names", [CLASSES[Task.INTENSITY], CLASSES[Task.SEGMENTATION][1:]])
+def test_mask_json_names_the_grade_that_a_tile_is_judged_by(
+    names: tuple[str, ...], tmp_path: Path
+) -> None:
+    named = {name: [10 * number] for number, name in enumerate(names, start=1)}
+    named |= {"background": [5], "ignore": [0]}
+    (tmp_path / "mask.json").write_text(json.dumps(named))
+    values = read_mask_values(tmp_path, Task.INTENSITY)
+    for grade in range(4):
+        mask = np.full((512, 512), 10 * (grade + 1), np.uint8)
+        mask[:64], mask[64:128] = 5, 0
+        read = read_mask(put(tmp_path / f"{grade}.png", mask), Task.INTENSITY, values)
+        assert (read[64:128] == IGNORED).all() and (read[:64] == 0).all()
+        # The same numbers as in a mask without mask.json.
+        assert (read[128:] == grade + 1).all()
+        assert tile_truth(read[None], Task.INTENSITY) == [grade]
+
+
+def test_mask_json_gives_two_names_of_a_grade_their_values(tmp_path: Path) -> None:
+    (tmp_path / "mask.json").write_text('{"none": [1], "0": [2], "3+": [9]}')
+    values = read_mask_values(tmp_path, Task.INTENSITY)
+    read = read_mask(
+        put(tmp_path / "a.png", np.array([[1, 2, 9]], np.uint8)), Task.INTENSITY, values
+    )
+    assert read.tolist() == [[1, 1, 4]]
+    (tmp_path / "mask.json").write_text('{"tumor": [1]}')
+    with pytest.raises(DataSetError, match="unknown class 'tumor'; there are background, 0, 1"):
+        read_mask_values(tmp_path, Task.INTENSITY)
 
 
 def test_a_cut_off_image_and_a_mask_of_another_shape_are_named(tmp_path: Path) -> None:
