@@ -18,7 +18,7 @@ from models.datasets.splits import Split
 from models.datasets.store import load_dataset, read_data_set_manifest
 from models.errors import DataSetError
 from models.evaluation.folders import find_images
-from models.evaluation.truth_tiles import read_mask_values
+from models.evaluation.truth_tiles import values_of_folder
 from models.spec import Task
 
 
@@ -33,7 +33,8 @@ def evaluate_folder(
         If the folder's layout or a file in it cannot be used.
     """
     images = find_images(folder, judge.task, mpp=mpp)
-    values = read_mask_values(folder, judge.task)
+    masks = [image.mask for image in images if image.mask is not None]
+    values = values_of_folder(folder, judge.task, masks)
     records = []
     for number, image in enumerate(images):
         records.append(judge_image(image, values, judge))

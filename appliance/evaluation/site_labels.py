@@ -35,7 +35,7 @@ from models.evaluation.truth_tiles import (
     fitting_mask,
     glass_of_field,
     read_mask,
-    read_mask_values,
+    values_of_folder,
 )
 from models.spec import Task
 from models.training.site_fit import UNLABELED, LabeledLogits
@@ -129,7 +129,8 @@ def _tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator[_Tile
 
 def _image_tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator[_Tile]:
     images = find_images(labels.path, task, mpp=labels.mpp)
-    values = read_mask_values(labels.path, task)
+    masks = [image.mask for image in images if image.mask is not None]
+    values = values_of_folder(labels.path, task, masks)
     unknown = {image.is_patient_told for image in images} == {False}
     if labels.patient_of is None and not unknown:
         _check_told(images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +69,38 @@ def read_mask_values(folder: Path, task: Task) -> MaskValues | None:
     return MaskValues(classes=classes, ignore=ignore)
 
 
+def values_of_folder(folder: Path, task: Task, masks: Iterable[Path]) -> MaskValues | None:
+    """Meaning of the values of all masks of a folder; None where each mask tells its own.
+
+    Without ``mask.json`` tumor masks are of BCSS if one of them has several codes: a region that
+    shows one class has one value, like a mask of tumor.
+
+    Raises
+    ------
+    DataSetError
+        If ``mask.json`` cannot be used, or some masks are of BCSS and others cannot be.
+    """
+    values = read_mask_values(folder, task)
+    if values is not None or task is not Task.TUMOR:
+        return values
+    odd: Path | None = None
+    coded = False
+    for path in masks:
+        image = open_whole(path)
+        lossy = image.format == "JPEG"
+        present = np.unique(_gray(image, path, lossy=lossy))
+        if lossy or present[-1] > BCSS_CODES:
+            odd = odd or path
+        else:
+            coded |= int((present > 0).sum()) > 1
+    if coded and odd is not None:
+        raise DataSetError(
+            f"{odd}: other masks in this folder hold BCSS codes, and this one cannot. Save them "
+            "alike, or put them into folders of their own."
+        )
+    return MaskValues(classes={1: (1,)}, ignore=(0,)) if coded else None
+
+
 def _numbers(task: Task) -> dict[str, int]:
     """Names of classes in ``mask.json``, each with its number in what `read_mask` returns.
 
@@ -83,14 +116,14 @@ def read_mask(path: Path, task: Task, values: MaskValues | None = None) -> NDArr
     """Return the class of each px, uint8 (rows, columns): 0/1 for the tumor task, else 0-4;
     `IGNORED`.
 
-    Without `values`, the one nonzero value of a tumor mask is tumor; several values up to
-    `BCSS_CODES` are BCSS codes, and of others those above `WHITE_FROM` are tumor. Masks of other
-    tasks hold 0-4 in the numbering of network M.
+    Without `values`, the one nonzero value of a tumor mask is tumor, but for 2 to `BCSS_CODES`;
+    several values up to `BCSS_CODES` are BCSS codes, and of others those above `WHITE_FROM` are
+    tumor. Masks of other tasks hold 0-4 in the numbering of network M.
 
     Raises
     ------
     DataSetError
-        If the file is no image or in color, or holds a value without meaning.
+        If the file is no image or in color, or holds a value without meaning, or with two.
     """
     image = open_whole(path)
     lossy = image.format == "JPEG"
@@ -137,15 +170,22 @@ def _gray(image: Image.Image, path: Path, *, lossy: bool) -> NDArray[np.int64]:
 
 def _tumor(mask: NDArray[np.int64], path: Path, *, lossy: bool) -> NDArray[np.uint8]:
     present = np.unique(mask)
-    if not lossy:
-        if (present > 0).sum() <= 1:
-            return (mask > 0).astype(np.uint8)
-        if present[-1] <= BCSS_CODES:
+    if not lossy and present[-1] <= BCSS_CODES:
+        if (present > 0).sum() > 1:
             return np.where(mask == 0, IGNORED, mask == 1).astype(np.uint8)
-    if BCSS_CODES < present[-1] <= WHITE_FROM:
+        if present[-1] > 1:
+            raise DataSetError(
+                f"{path}: {present[-1]} may be tumor, or a BCSS code of other tissue. Let "
+                f'mask.json say it: {{"tumor": [{present[-1]}]}}, or {{"tumor": [1], "ignore": '
+                "[0]} for BCSS."
+            )
+    if not lossy and (present > 0).sum() <= 1:
+        return (mask > 0).astype(np.uint8)
+    if 0 < present[-1] <= WHITE_FROM:
         raise DataSetError(
             f"{path}: several gray values, none above {present[-1]}; tumor is white, or one value "
-            "other than 0, or mask.json says what the values mean."
+            "other than 0 (not as JPEG, which does not keep it), or mask.json says what the values "
+            "mean."
         )
     return (mask > WHITE_FROM).astype(np.uint8)
 

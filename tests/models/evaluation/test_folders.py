@@ -23,6 +23,7 @@ from models.evaluation.truth_tiles import (
     read_mask,
     read_mask_values,
     tumor_share,
+    values_of_folder,
 )
 from models.spec import CLASSES, Task
 
@@ -217,7 +218,41 @@ def test_a_tumor_mask_that_would_be_read_as_none_is_refused(tmp_path: Path) -> N
     for name in ("gray.png", "gray.jpg"):
         with pytest.raises(DataSetError, match="several gray values, none above 1"):
             read_mask(put(tmp_path / name, blurred), Task.TUMOR)
+    with pytest.raises(DataSetError, match=r"not as JPEG, which does not keep it"):
+        read_mask(put(tmp_path / "one.jpg", half), Task.TUMOR)
     assert not read_mask(put(tmp_path / "none.jpg", half * 0), Task.TUMOR).any()
+
+
+def test_bcss_regions_of_one_class_are_known_by_the_other_masks(tmp_path: Path) -> None:
+    region = np.zeros((16, 16), np.uint8)
+    region[4:12, 4:12] = 1
+    alone = {
+        "tumor": put(tmp_path / "tumor.png", region),
+        "stroma": put(tmp_path / "stroma.png", np.full((16, 16), 2, np.uint8)),
+        "outside": put(tmp_path / "outside.png", region * 3),
+        "empty": put(tmp_path / "empty.png", region * 0),
+    }
+    # Without other masks a code of one class is no more tumor than other tissue.
+    assert values_of_folder(tmp_path, Task.TUMOR, alone.values()) is None
+    for name, code in (("stroma", 2), ("outside", 3)):
+        with pytest.raises(
+            DataSetError, match=rf"{name}\.png: {code} may be tumor, or a BCSS code"
+        ):
+            read_mask(alone[name], Task.TUMOR)
+    assert read_mask(alone["tumor"], Task.TUMOR).mean() == 0.25
+
+    several = region.copy()
+    several[5] = 7
+    masks = [*alone.values(), put(tmp_path / "several.png", several)]
+    values = values_of_folder(tmp_path, Task.TUMOR, masks)
+    read = {name: read_mask(path, Task.TUMOR, values) for name, path in alone.items()}
+    assert (read["stroma"] == 0).all()
+    assert (read["empty"] == IGNORED).all()
+    assert (read["tumor"] == np.where(region == 1, 1, IGNORED)).all()
+    assert (read["outside"] == np.where(region == 1, 0, IGNORED)).all()
+    masks.append(put(tmp_path / "white.png", region * 255))
+    with pytest.raises(DataSetError, match=r"white\.png: other masks in this folder hold BCSS"):
+        values_of_folder(tmp_path, Task.TUMOR, masks)
 
 
 def test_label_masks_hold_0_to_4_and_nothing_else(tmp_path: Path) -> None:
