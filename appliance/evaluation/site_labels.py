@@ -50,7 +50,8 @@ class SiteLabels:
     """Place of a site's labels, and the way in which they are read.
 
     `path` is a CSV table of annotated slides, a folder of slides with their GeoJSON, or a folder of
-    images (`models.evaluation.folders`). `rules` are for annotations, `mpp` (µm/px) for images;
+    images (`models.evaluation.folders`). `rules` are for annotations, their names for labels of
+    images, too; `mpp` (µm/px) is for images;
     `patient_of` replaces the patients that the layout tells. `open_slide` opens annotated slides.
     `say` tells what is left out.
     """
@@ -128,7 +129,15 @@ def _tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator[_Tile
 
 
 def _image_tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator[_Tile]:
-    images = find_images(labels.path, task, mpp=labels.mpp)
+    names = labels.rules.names
+    if labels.rules.rest is not None:
+        raise DataSetError("--rest is for annotated slides: of images all tissue is labeled.")
+    images = find_images(labels.path, task, mpp=labels.mpp, names=names)
+    if names and all(image.label is None for image in images):
+        raise DataSetError(
+            f"{labels.path}: --class is for names of annotations, class folders and labels; what "
+            "the values of masks mean says mask.json."
+        )
     masks = [image.mask for image in images if image.mask is not None]
     values = values_of_folder(labels.path, task, masks)
     unknown = {image.is_patient_told for image in images} == {False}

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from models.datasets.rules import IGNORE
 from models.errors import DataSetError
 from models.slide_level.tables import check_patients, rows_of
 from models.spec import CLASSES, Task
@@ -40,6 +41,8 @@ WORDS: dict[Task, tuple[tuple[str, ...], ...]] = {
     Task.SEGMENTATION: (),
 }  # fmt: skip
 """Names of each class, in the order of `CLASSES`; case, blanks and underscores do not matter."""
+_SKIPPED = -1
+"""Label of an image that is to be left out."""
 _MASK_FOLDERS = ("masks", "mask", "labels", "annotations")
 _MASK_NAME = re.compile(r"^(?P<stem>.+)[_-](mask|masks|label|labels|seg|gt)$", re.IGNORECASE)
 _SCORE = re.compile(r"(?:^|[_ -])(0|1\+|2\+|3\+)(?=[_. -]|$)")
@@ -69,8 +72,13 @@ class LabeledImage:
     mpp: float | None = None
 
 
-def find_images(folder: Path, task: Task, *, mpp: float | None = None) -> list[LabeledImage]:
+def find_images(
+    folder: Path, task: Task, *, mpp: float | None = None, names: Mapping[str, str] | None = None
+) -> list[LabeledImage]:
     """Return every image of `folder` with its truth, sorted by name; `mpp` precedes files.
+
+    `names` translates names of folders and labels, and precedes `WORDS`; images whose name means
+    `IGNORE` are left out.
 
     Raises
     ------
@@ -82,13 +90,16 @@ def find_images(folder: Path, task: Task, *, mpp: float | None = None) -> list[L
         raise DataSetError(f"{folder}: no such folder.")
     table = folder / "labels.csv"
     if table.is_file():
-        images = _from_table(table, task)
-    elif task is not Task.SEGMENTATION and _class_folders(folder, task):
-        images = _from_class_folders(folder, task)
+        images = _from_table(table, task, names)
+    elif task is not Task.SEGMENTATION and _class_folders(folder, task, names):
+        images = _from_class_folders(folder, task, names)
     elif pair := _two_folders(folder):
         images = _of_two_folders(folder, *pair)
     else:
-        images = _flat(folder, task)
+        images = _flat(folder, task, names)
+    images = [image for image in images if image.label != _SKIPPED]
+    if not images:
+        raise DataSetError(f"{folder}: every image is of a class that is to be ignored.")
     common = _checked(mpp, "--mpp") or _stored_mpp(folder)
     return [
         image if mpp is None and image.mpp is not None else replace(image, mpp=common)
@@ -103,22 +114,35 @@ def class_number(word: str, task: Task) -> int | None:
     return next((k for k, words in enumerate(WORDS[task]) if plain in words), None)
 
 
+def _meant(word: str, task: Task, names: Mapping[str, str] | None) -> int | None:
+    """Return what `class_number` does, by the caller's names first; `_SKIPPED` if it is ignored."""
+    own = {name.casefold(): meant for name, meant in (names or {}).items()}
+    meant = own.get(word.strip().casefold())
+    if meant is not None and meant.casefold() == IGNORE:
+        return _SKIPPED
+    return class_number(word if meant is None else meant, task)
+
+
 def _images(folder: Path) -> list[Path]:
     found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     hidden = (p for p in found if not any(part.startswith(".") for part in p.parts[-3:]))
     return sorted(hidden)
 
 
-def _class_folders(folder: Path, task: Task) -> dict[Path, int | None]:
+def _class_folders(
+    folder: Path, task: Task, names: Mapping[str, str] | None
+) -> dict[Path, int | None]:
     """Subfolders with images and their classes; empty if no subfolder has a class's name."""
     subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and _images(p))
-    classes = {p: class_number(p.name, task) for p in subfolders}
+    classes = {p: _meant(p.name, task, names) for p in subfolders}
     return classes if any(k is not None for k in classes.values()) else {}
 
 
-def _from_class_folders(folder: Path, task: Task) -> list[LabeledImage]:
+def _from_class_folders(
+    folder: Path, task: Task, names: Mapping[str, str] | None
+) -> list[LabeledImage]:
     images = []
-    for subfolder, label in _class_folders(folder, task).items():
+    for subfolder, label in _class_folders(folder, task, names).items():
         if label is None:
             raise DataSetError(f"{subfolder}: unknown class folder. {_classes(task)}")
         for path in _images(subfolder):
@@ -143,7 +167,7 @@ def _two_folders(folder: Path) -> tuple[Path, Path] | None:
     return (images, masks) if images.is_dir() and masks is not None else None
 
 
-def _flat(folder: Path, task: Task) -> list[LabeledImage]:
+def _flat(folder: Path, task: Task, names: Mapping[str, str] | None) -> list[LabeledImage]:
     found = _images(folder)
     masks = [p for p in found if _MASK_NAME.match(p.stem)]
     images = [p for p in found if p not in masks]
@@ -152,7 +176,7 @@ def _flat(folder: Path, task: Task) -> list[LabeledImage]:
     if task is Task.INTENSITY:
         # Both fields of a pair lie in one folder: only the IHC fields have a stain intensity.
         images = [p for p in images if not _is_he(p)]
-        scores = {p: _score_of(p, folder) for p in images}
+        scores = {p: _score_of(p, folder, names) for p in images}
         unknown = [p for p, score in scores.items() if score is None]
         if images and not unknown:
             return [
@@ -205,7 +229,7 @@ def _with_masks(
     return found
 
 
-def _from_table(table: Path, task: Task) -> list[LabeledImage]:
+def _from_table(table: Path, task: Task, names: Mapping[str, str] | None) -> list[LabeledImage]:
     folder = table.parent
     rows = rows_of(table)
     masked: list[LabeledImage] = []
@@ -220,7 +244,7 @@ def _from_table(table: Path, task: Task) -> list[LabeledImage]:
     for line, raw in enumerate(rows, start=2):
         row = {key.strip().lower(): (value or "").strip() for key, value in raw.items() if key}
         cells = {
-            key: next((row[n] for n in names if row.get(n)), "") for key, names in _COLUMNS.items()
+            key: next((row[n] for n in known if row.get(n)), "") for key, known in _COLUMNS.items()
         }
         where = f"{table}, line {line}"
         if not cells["file"]:
@@ -228,7 +252,7 @@ def _from_table(table: Path, task: Task) -> list[LabeledImage]:
         path = folder / cells["file"]
         if not path.is_file():
             raise DataSetError(f"{where}: there is no {cells['file']} in the folder.")
-        label = class_number(cells["label"], task) if cells["label"] else None
+        label = _meant(cells["label"], task, names) if cells["label"] else None
         mask = mask_of.get(path)
         if label is None and mask is None:
             raise DataSetError(f"{where}: unknown label {cells['label']!r}. {_classes(task)}")
@@ -254,7 +278,7 @@ def _is_he(path: Path) -> bool:
     return bool(stains) and stains[-1] in ("HE", "H&E")
 
 
-def _score_of(path: Path, root: Path) -> int | None:
+def _score_of(path: Path, root: Path, names: Mapping[str, str] | None) -> int | None:
     """Return the score in the file's name, else in the name of a folder between it and `root`.
 
     A lone 0 may be a place or a number: of several scores the one that is written with + is meant.
@@ -269,7 +293,7 @@ def _score_of(path: Path, root: Path) -> int | None:
                 "list the images in labels.csv."
             )
         if scores:
-            return class_number(scores.pop(), Task.INTENSITY)
+            return _meant(scores.pop(), Task.INTENSITY, names)
     return None
 
 

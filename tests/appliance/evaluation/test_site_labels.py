@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from appliance.evaluation.site_labels import GRID, SiteLabels, labeled_logits
 from appliance.readers.tile_pass import silent
+from models.datasets.annotated import Rules
 from models.errors import DataSetError
 from models.spec import CLASSES, Task
 from models.training.site_fit import UNLABELED, LabeledLogits
@@ -107,3 +108,34 @@ def test_a_patient_in_the_first_row_alone_makes_no_patient_of_each_crop(tmp_path
     named = replace(labels, patient_of=lambda file: (file.stem, None))
     table.write_text("file,label,patient\n0.png,1,p1\n1.png,1,\n")
     assert judged(named, Task.TUMOR).patient.tolist() == ["0", "1"]
+
+
+def test_images_have_the_classes_that_the_caller_says(tmp_path: Path) -> None:
+    for number, folder in enumerate(("Tumor", "Stroma", "normal")):
+        save(tmp_path / folder / f"p{number}" / "a.png", tile(1, number))
+    names = {"stroma": "other", "Normal": "ignore"}
+    labels = SiteLabels(path=tmp_path, mpp=0.2793, rules=Rules(names=names))
+    found = judged(labels, Task.TUMOR)
+    assert found.patient.tolist() == ["p1", "p0"]
+    assert found.truth.ravel().tolist() == [0, 1]
+    with pytest.raises(DataSetError, match="--rest is for annotated slides"):
+        judged(replace(labels, rules=Rules(names=names, rest="other")), Task.TUMOR)
+    with pytest.raises(DataSetError, match="every image is of a class that is to be ignored"):
+        skipped = dict.fromkeys(("tumor", "stroma", "normal"), "ignore")
+        judged(replace(labels, rules=Rules(names=skipped)), Task.TUMOR)
+
+    files = ["Tumor/p0/a.png", "Stroma/p1/a.png", "normal/p2/a.png"]
+    rows = [f"{file},{file.split('/')[0]},p{number}" for number, file in enumerate(files)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label,patient", *rows]))
+    found = judged(labels, Task.TUMOR)
+    assert found.patient.tolist() == ["p0", "p1"]
+    assert found.truth.ravel().tolist() == [1, 0]
+
+
+def test_classes_of_masks_are_not_said_by_the_caller(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", tile(1, 0))
+    save(tmp_path / "a_mask.png", np.full((512, 512), 255, np.uint8))
+    labels = SiteLabels(path=tmp_path, mpp=0.2793)
+    assert judged(labels, Task.TUMOR).truth.ravel().tolist() == [1]
+    with pytest.raises(DataSetError, match=r"what the values of masks mean says mask\.json"):
+        judged(replace(labels, rules=Rules(names={"255": "other"})), Task.TUMOR)
