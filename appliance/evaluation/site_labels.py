@@ -24,8 +24,8 @@ from models.datasets.annotated import (
     slides_of_table,
 )
 from models.datasets.images import read_rgb
-from models.datasets.patients import PatientOf
-from models.datasets.splits import Split
+from models.datasets.patients import PatientOf, split_of
+from models.datasets.splits import SPLITS, Split, check_splits
 from models.errors import DataSetError
 from models.evaluation.folders import LabeledImage, find_images
 from models.evaluation.truth_tiles import (
@@ -145,6 +145,7 @@ def _image_tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator
         _check_told(images)
     # Without a patient each image is named for itself. Crops of one slide are no patients.
     told = [_told(image, "" if unknown else image.patient, labels) for image in images]
+    check_splits(((p, split) for p, split in told if p and split is not None), str(labels.path))
     _tell_taught(labels, [split for _, split in told])
     for number, (image, (patient, split)) in enumerate(zip(images, told, strict=True)):
         if _is_free(split):
@@ -155,9 +156,16 @@ def _image_tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator
 
 def _told(image: LabeledImage, patient: str, labels: SiteLabels) -> tuple[str, Split | None]:
     """Patient and split of an image whose layout tells `patient`."""
+    if image.split is not None and image.split not in SPLITS:
+        raise DataSetError(
+            f"{image.path}: split {image.split!r} is none of {', '.join(SPLITS)}. Correct the "
+            "column, or take it out."
+        )
+    stated = split_of({"split": image.split or ""})
     if labels.patient_of is None:
-        return patient, None
-    return labels.patient_of(PurePosixPath(image.name))
+        return patient, stated
+    named, split = labels.patient_of(PurePosixPath(image.name))
+    return named, split or stated
 
 
 def _is_free(split: Split | None) -> bool:

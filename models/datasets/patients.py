@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -54,12 +55,15 @@ def from_table(path: Path) -> PatientOf:
     Raises
     ------
     DataSetError
-        At once as `read_table`; later for a file that the table lacks.
+        At once as `read_table`, or if a file is listed twice; later for a file that the table
+        lacks.
     """
-    known = {
-        PurePosixPath(row["file"]): (row["patient"], split_of(row))
-        for row in read_table(path, ("file", "patient"))
-    }
+    known: dict[PurePosixPath, tuple[str, Split | None]] = {}
+    for line, row in enumerate(read_table(path, ("file", "patient")), 2):
+        file = PurePosixPath(posixpath.normpath(row["file"]))
+        if file in known:
+            raise DataSetError(f"{path}, line {line}: {file} is listed twice. Leave one line.")
+        known[file] = row["patient"], split_of(row)
 
     def patient(file: PurePosixPath) -> tuple[str, Split | None]:
         if file not in known:

@@ -5,7 +5,7 @@
     DIR/CLASS/[PATIENT/]IMAGE          class folders (tumor, intensity)
     DIR/NAME.png + DIR/NAME_mask.png   images with masks (all tasks)
     DIR/images/NAME + DIR/masks/NAME   the same in two folders
-    DIR/labels.csv                     columns file, label and, if wanted, patient, mpp
+    DIR/labels.csv                     columns file, label and, if wanted, patient, mpp, split
     DIR/…_2+_….png                     the case's score in the file's name (intensity)
 
 ``DIR/mpp``, ``mpp.txt`` or ``mpp.json`` may hold the images' resolution in µm per px.
@@ -52,6 +52,7 @@ _COLUMNS = {
     "label": ("label", "class", "score"),
     "patient": ("patient", "case", "patient_id"),
     "mpp": ("mpp",),
+    "split": ("split",),
 }
 
 
@@ -60,7 +61,8 @@ class LabeledImage:
     """An image with its truth: the class of the whole image, or a mask, or both.
 
     `name` is its path inside the folder; `mpp` in µm per px, None if unknown. Where the layout
-    tells no patient, `patient` is the image's own name and `is_patient_told` false.
+    tells no patient, `patient` is the image's own name and `is_patient_told` false. `split` is what
+    a table's column says, None without the column.
     """
 
     path: Path
@@ -70,6 +72,7 @@ class LabeledImage:
     label: int | None = None
     mask: Path | None = None
     mpp: float | None = None
+    split: str | None = None
 
 
 def find_images(
@@ -265,12 +268,29 @@ def _from_table(table: Path, task: Task, names: Mapping[str, str] | None) -> lis
                 label=label,
                 mask=mask,
                 mpp=_checked(_number(cells["mpp"], where), where),
+                split=cells["split"] if "split" in row else None,
             )
         )
     check_patients((image.patient for image in images if image.is_patient_told), str(table))
     if not images:
         raise DataSetError(f"{table}: no lines. Columns are file, label, patient, mpp.")
+    _check_once(images, table)
     return images
+
+
+def _check_once(images: Iterable[LabeledImage], table: Path) -> None:
+    """Check that no image is listed twice: it would count twice, maybe under two patients.
+
+    Raises
+    ------
+    DataSetError
+        If one is.
+    """
+    seen: set[Path] = set()
+    for image in images:
+        if (real := image.path.resolve()) in seen:
+            raise DataSetError(f"{table}: {image.name} is listed twice. Leave one line.")
+        seen.add(real)
 
 
 def _is_he(path: Path) -> bool:

@@ -139,3 +139,29 @@ def test_classes_of_masks_are_not_said_by_the_caller(tmp_path: Path) -> None:
     assert judged(labels, Task.TUMOR).truth.ravel().tolist() == [1]
     with pytest.raises(DataSetError, match=r"what the values of masks mean says mask\.json"):
         judged(replace(labels, rules=Rules(names={"255": "other"})), Task.TUMOR)
+
+
+def test_rows_of_train_and_validation_do_not_calibrate(tmp_path: Path) -> None:
+    for number in range(6):
+        save(tmp_path / f"{number}.png", tile(1, number))
+    said: list[str] = []
+    labels = SiteLabels(path=tmp_path, mpp=0.2793, say=said.append)
+
+    def listed(*splits: str, patient: str = "p") -> None:
+        rows = [f"{n}.png,{n % 2},{patient}{n},{split}" for n, split in enumerate(splits)]
+        (tmp_path / "labels.csv").write_text("\n".join(["file,label,patient,split", *rows]))
+
+    listed("train", "train", "validation", "test", "test", "train")
+    assert judged(labels, Task.TUMOR).patient.tolist() == ["p3", "p4"]
+    assert said == ["4 of 6 left out: their split is train or validation."]
+    # Who names the patients another way does not take the splits back.
+    named = replace(labels, patient_of=lambda file: (f"own-{file.stem}", None))
+    assert judged(named, Task.TUMOR).patient.tolist() == ["own-3", "own-4"]
+    for split in ("val", ""):
+        listed("test", split)
+        with pytest.raises(DataSetError, match=rf"1\.png: split '{split}' is none of train, valid"):
+            judged(labels, Task.TUMOR)
+    table = (tmp_path / "labels.csv").read_text().replace("p1,", "p0,train")
+    (tmp_path / "labels.csv").write_text(table)
+    with pytest.raises(DataSetError, match="patient p0 is in"):
+        judged(labels, Task.TUMOR)

@@ -127,6 +127,7 @@ def test_patients_from_pattern_and_table(root: Path, tmp_path: Path) -> None:
             "file,patient,split\na,p,train\nb,p ,test\n",
             r"t\.csv: patient p is in train and in test",
         ),
+        ("file,patient\na.png,p\n./a.png,q\n", r"t\.csv, line 3: a\.png is listed twice"),
         ("file, patient\na,p01\nb,P01\n", r"t\.csv: patients 'p01' and 'P01' differ in case alone"),
     ],
 )

@@ -154,6 +154,13 @@ def broken(folder: Path, kind: str) -> Task:
         case "twice":
             put(folder / "a.png")
             (folder / "labels.csv").write_text("file,label,case\na.png,1,p1\na.png,0,P1\n")
+        case "doubled":
+            put(folder / "a.png")
+            (folder / "labels.csv").write_text("file,label,case\na.png,1,p1\n./a.png,0,p2\n")
+        case "linked":
+            put(folder / "a.png")
+            (folder / "b.png").symlink_to("a.png")
+            (folder / "labels.csv").write_text("file,label\na.png,1\nb.png,1\n")
         case "listed":
             folder.mkdir()
             (folder / "labels.csv").write_text("file,label\nz.png,tumor\n")
@@ -176,6 +183,8 @@ def broken(folder: Path, kind: str) -> Task:
         ("label", "line 2: unknown label 'blue'"),
         ("coded", "labels.csv: not a readable CSV table"),
         ("twice", "labels.csv: patients 'p1' and 'P1' differ in case alone"),
+        ("doubled", "labels.csv: ./a.png is listed twice"),
+        ("linked", "labels.csv: b.png is listed twice"),
         ("listed", "line 2: there is no z.png"),
         ("mpp", "not a number"),
         ("implausible", "implausible"),
