@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from appliance.assays.registry import tasks
 from appliance.errors import TandemError, TransientError
 from appliance.evaluation.case import FailedCase, JudgedCase, group_facts, judge_case
 from appliance.evaluation.case_files import CaseFiles, find_cases, read_truth
@@ -29,8 +30,9 @@ from appliance.evaluation.kept_results import (
 from appliance.evaluation.pair_figures import summarize
 from appliance.evaluation.pool import Watcher, report, run_all
 from appliance.findings.classes import CLASS_NAMES
+from appliance.readers.chosen_weights import with_chosen_weights
 from appliance.settings.settings import Settings
-from models.errors import DataSetError
+from models.errors import DataSetError, ModelError
 from models.synthesis.blocks import MPP
 from models.synthesis.cohort import CaseDraw, draw_cohort
 from models.synthesis.slides import synthesize_case
@@ -71,6 +73,7 @@ def evaluate_synthetic(
     same tissue; `rough` draws it with uneven outlines and stain. `out_dir` keeps slides and
     results; without it they are deleted. All figures are synthetic.
     """
+    settings = with_chosen_weights(settings, tasks())  # one set for all pairs and the summary
     with _folder(out_dir) as root:
         jobs = [
             Job(
@@ -103,6 +106,7 @@ def evaluate_pairs(
     DataSetError
         If there is no case with its truth.
     """
+    settings = with_chosen_weights(settings, tasks())  # one set for all pairs and the summary
     files = find_cases(folder)
     with _folder(out_dir) as root:
         jobs = [
@@ -174,7 +178,10 @@ def _said(case: JudgedCase | FailedCase) -> str:
 
 
 def _work(job: Job, settings: Settings) -> JudgedCase | FailedCase:
-    """Judge the case of a job; keep its slides and its result if the job has a key."""
+    """Judge the case of a job; keep its slides and its result if the job has a key.
+
+    No result is kept if the weights, a calibration or the pair were changed meanwhile.
+    """
     try:
         return _judge(job, settings)
     finally:
@@ -203,9 +210,17 @@ def _judge(job: Job, settings: Settings) -> JudgedCase | FailedCase:
         )
         if isinstance(problem, TransientError):
             return case  # not kept: another run may succeed
-    if job.key:
+    if job.key and _still(job, settings):
         save_result(job.folder, job.key, case)
     return case
+
+
+def _still(job: Job, settings: Settings) -> bool:
+    """Return whether all that the job's key was made of is as it was."""
+    try:
+        return job.key == result_key(_pair_facts(job), run_facts(settings))
+    except (TandemError, ModelError, OSError):
+        return False
 
 
 def _made(job: Job) -> CaseFiles:

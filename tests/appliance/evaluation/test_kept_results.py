@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fixtures.judged_cases import a_judged_case
+from fixtures.weights import tiny_weights
 
+from appliance.evaluation import pairs
 from appliance.evaluation.case import FailedCase, JudgedCase
+from appliance.evaluation.case_files import CaseFiles
 from appliance.evaluation.kept_results import (
     RESULT_NAME,
     load_result,
@@ -19,10 +23,14 @@ from appliance.evaluation.kept_results import (
     save_result,
 )
 from appliance.evaluation.pair_figures import summarize
+from appliance.operations.install_weights import install_weights, select_weights
+from appliance.operations.site_calibration import store_calibration
+from appliance.readers.chosen_weights import chosen_weights
 from appliance.settings.lanes import Lanes
 from appliance.settings.networks import ModelSettings
 from appliance.settings.scoring import Review
 from appliance.settings.settings import Settings
+from models.site_calibration import SiteCalibration
 from models.spec import MANIFEST_NAME, Task, reference_folder
 
 FAILED = FailedCase(patient="S26-00002", score=1, problem="no tissue", facts={"organ": "gastric"})
@@ -139,3 +147,62 @@ def test_a_key_holds_what_a_result_depends_on(tmp_path: Path) -> None:
     manifest["temperature"] *= 2
     (weights / MANIFEST_NAME).write_text(json.dumps(manifest))
     assert with_settings(models=ModelSettings(intensity=weights)) != key
+
+
+class Silent:
+    """Watcher of a run that nobody looks at."""
+
+    def begins(self, what: str, total: int, there: int, at_once: int) -> None: ...
+    def step(self, job: int, what: str, done: int, total: int) -> None: ...
+    def ended(self, job: int, said: str, seconds: float) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+def test_weights_that_are_selected_meanwhile_judge_no_pair_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two pairs other weights are selected; at the third the site is calibrated."""
+    settings = Settings(state_dir=tmp_path / "state")
+    tiny_weights(tmp_path / "ours", task=Task.INTENSITY)
+    install_weights(tmp_path / "ours", settings, "ours")
+    _, first = chosen_weights(Task.INTENSITY, settings)
+    used: list[str] = []
+
+    def judged(_files: object, _to: Path, given: Settings, _report: object) -> JudgedCase:
+        spec = chosen_weights(Task.INTENSITY, given)[1]
+        used.append(spec.fingerprint)
+        if len(used) == 1:
+            select_weights(Task.INTENSITY, "ours", settings)
+        if len(used) == 3:
+            site = SiteCalibration(
+                task="intensity",
+                weights=first.weights_fingerprint,
+                scale=2.0,
+                offsets=(0.0,) * 4,
+                tiles=40,
+                patients=6,
+                made="2026-01-01",
+            )
+            store_calibration(site, first, settings)
+        return a_judged_case()
+
+    def in_turn(work: Callable[[pairs.Job], object], jobs: list[pairs.Job], **_: object) -> object:
+        return [work(job) for job in jobs]
+
+    def made(job: pairs.Job) -> CaseFiles:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        truth = {"score": "0", "masks_mpp": 1, "classes_mpp": 1, "percent": {}}
+        (job.folder / "truth.json").write_text(json.dumps(truth))
+        return CaseFiles(he=job.folder, ihc=job.folder, truth=job.folder / "truth.json")
+
+    monkeypatch.setattr(pairs, "judge_case", judged)
+    monkeypatch.setattr(pairs, "run_all", in_turn)
+    monkeypatch.setattr(pairs, "_made", made)
+    out = tmp_path / "out"
+    result = pairs.evaluate_synthetic(
+        1, 3, settings, size_px=(2560, 2048), out_dir=out, workers=1, watch=Silent()
+    )
+    assert used == 3 * [first.fingerprint]
+    assert result["weights"]["intensity"]["sha256"] == first.sha256
+    # The third pair was calibrated as it was judged: whose answer it is nobody can say.
+    assert [(out / f"case-00{n}" / RESULT_NAME).exists() for n in (1, 2, 3)] == [True, True, False]
