@@ -52,7 +52,7 @@ def judge_image(image: LabeledImage, values: MaskValues | None, judge: TileJudge
     }
     read = tiles_with_tissue(tiles)
     if judge.task is Task.SEGMENTATION and mask is not None:
-        return record | _segmented(tiles, mask, image.patient, judge)
+        return record | _segmented(tiles[read], mask[read], image.patient, judge)
     tiles, mask = tiles[read], None if mask is None else mask[read]
     said = judge.classify(tiles)
     mean = {side: answers.mean(axis=0) for side, answers in said.items()}
