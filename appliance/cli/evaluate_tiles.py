@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -93,6 +93,13 @@ def tiles(
     if not as_json:
         for line in describe(result.get("predictions", []), result["sides"]):
             typer.echo(line)
-        if result.get("mpp_assumed"):
-            typer.echo("no mpp was given: 0.2793 µm/px is assumed", err=True)
+        _tell(result)
     show(result, as_json=as_json, html=html)
+
+
+def _tell(result: dict[str, Any]) -> None:
+    """Tell, beside the figures, what was assumed and what is left out of them."""
+    if result.get("mpp_assumed"):
+        typer.echo("no mpp was given: 0.2793 µm/px is assumed", err=True)
+    if left := result.get("tiles_not_judged"):
+        typer.echo(f"tiles that are not judged, by their masks: {left}", err=True)

@@ -66,7 +66,9 @@ def judge_image(image: LabeledImage, values: MaskValues | None, judge: TileJudge
                 judge.answers.add(truth, image.patient, one)
                 record["tiles_judged"] += 1
         if judge.task is Task.TUMOR:
-            record["tumor_share"] = _rounded(float(np.nanmean(tumor_share(mask))))
+            shares = tumor_share(mask)
+            known = shares[~np.isnan(shares)]
+            record["tumor_share"] = round(float(known.mean()), 4) if len(known) else None
     elif image.label is not None:
         judge.answers.add(image.label, image.patient, mean)
         record["truth"] = CLASSES[judge.task][image.label]
@@ -133,7 +135,14 @@ def _segmented(
 
     found = {side: {"predicted": shares(matrix.sum(axis=0))} for side, matrix in said.items()}
     truth = shares(said[MODEL].sum(axis=1))
-    return {"tiles": len(tiles), "truth": truth, **found.pop(MODEL), **found}
+    judged = int((mask != IGNORED).any(axis=(1, 2)).sum())
+    return {
+        "tiles": len(tiles),
+        "tiles_judged": judged,
+        "truth": truth,
+        **found.pop(MODEL),
+        **found,
+    }
 
 
 def _word(task: Task, probability: Floats) -> dict[str, Any]:

@@ -6,6 +6,7 @@ An image is read as a slide is: its own glass calibrated to 255, tiles of 512 px
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def evaluate_folder(
     Raises
     ------
     DataSetError
-        If the folder's layout or a file in it cannot be used.
+        If the folder's layout or a file in it cannot be used, or no tile can be judged.
     """
     images = find_images(folder, judge.task, mpp=mpp)
     masks = [image.mask for image in images if image.mask is not None]
@@ -39,12 +40,26 @@ def evaluate_folder(
     for number, image in enumerate(images):
         records.append(judge_image(image, values, judge))
         progress("images", number + 1, len(images))
+    tiles, not_judged = _counted(records)
+    if tiles == not_judged:
+        raise DataSetError(
+            f"{folder}: no tile is judged, of {tiles}. By its mask each is less than half labeled, "
+            "as images smaller than a tile of 143 µm are, or has no single class. Give larger "
+            "images, or say their resolution (--mpp)."
+        )
     source = {
         "data": "images",
         "images": len(images),
         "mpp_assumed": sum(image.mpp is None for image in images),
+        "tiles_not_judged": not_judged,
     }
     return judge.result(source) | {"predictions": records}
+
+
+def _counted(records: Sequence[dict[str, Any]]) -> tuple[int, int]:
+    """Tiles of all images, and those whose mask tells no single class, hence are not judged."""
+    tiles = sum(record["tiles"] for record in records)
+    return tiles, tiles - sum(record.get("tiles_judged", record["tiles"]) for record in records)
 
 
 def evaluate_generated(

@@ -54,3 +54,29 @@ def test_glass_is_not_judged_for_segmentation(tmp_path: Path) -> None:
     for side in ("model", "baseline"):
         assert tile["details"][side]["pixels"] == field["details"][side]["pixels"] == 128 * 128
     assert tile["predictions"][0]["truth"] == field["predictions"][0]["truth"]
+
+
+def test_tiles_that_are_not_judged_are_counted_and_none_at_all_is_an_error(tmp_path: Path) -> None:
+    pair = a_tumor()
+    tumor = np.full((512, 512), 255, np.uint8)
+    for name in ("a", "b"):
+        save(tmp_path / f"{name}.png", pair.he[:256, :256])
+        save(tmp_path / f"{name}_mask.png", tumor[:256, :256])
+    done = evaluated(tmp_path, "tumor", "--json")
+    assert done.exit_code == 1
+    assert "no tile is judged, of 2. By its mask each is less than half" in str(done.exception)
+    save(tmp_path / "c.png", pair.he), save(tmp_path / "c_mask.png", tumor)
+    result = found(tmp_path, "tumor")
+    assert (result["tiles_not_judged"], result["details"]["model"]["n"]) == (2, 1)
+    assert "tiles that are not judged, by their masks: 2" in evaluated(tmp_path, "tumor").stderr
+
+
+def test_an_image_without_a_label_is_not_judged_for_segmentation(tmp_path: Path) -> None:
+    pair = a_tumor()
+    (
+        save(tmp_path / "a.png", pair.ihc),
+        save(tmp_path / "a_mask.png", np.full((512, 512), 9, np.uint8)),
+    )
+    (tmp_path / "mask.json").write_text('{"ignore": [9]}')
+    done = evaluated(tmp_path, "segmentation", "--json")
+    assert (done.exit_code, "no tile is judged, of 1" in str(done.exception)) == (1, True)
