@@ -169,7 +169,8 @@ def masks(
     """Make a data set of images with label masks: IMAGES/PATIENT/a.jpg and MASKS/PATIENT/a.png.
 
     For segmentation the mask is the label. For tumor and intensity the mask gives the tile's class:
-    tumor from 5 % on, the intensity with the largest area.
+    tumor from 5 % on, the intensity with the largest area. VALUE=ignore leaves px out, for
+    intensity VALUE=background, too.
 
     tandem dataset masks IMAGES MASKS --task tumor --label 0=other --label 255=tumor --out DATASET
     """

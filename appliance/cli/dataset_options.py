@@ -104,8 +104,14 @@ def whole_number(text: str) -> int:
 
 
 def class_index(task: Task, name: str) -> int:
-    """Index of a class of `task` by its name."""
-    if name not in CLASSES[task]:
-        known = ", ".join(CLASSES[task])
-        raise typer.BadParameter(f"{name!r} is none of {known}", param_hint="--label")
-    return CLASSES[task].index(name)
+    """Index of a class of `task` by its name, or the label of what is to be ignored."""
+    from models.datasets.masked import UNLABELED
+    from models.datasets.rules import IGNORE, class_of
+    from models.errors import DataSetError
+
+    try:
+        found = class_of(task, name, {})
+    except DataSetError:
+        known = ", ".join((*CLASSES[task], IGNORE))
+        raise typer.BadParameter(f"{name!r} is none of {known}", param_hint="--label") from None
+    return UNLABELED if found is None else found

@@ -16,7 +16,11 @@ from models.datasets.patients import PatientOf
 from models.datasets.progress import Progress
 from models.datasets.rules import tile_label
 from models.errors import DataSetError
+from models.patch_counts.patches import OVERLAP
 from models.spec import CLASSES, LABEL_STEP, Task
+
+UNLABELED = 255
+"""Label of px that are to be ignored."""
 
 
 def masked_samples(
@@ -32,8 +36,9 @@ def masked_samples(
 ) -> Iterator[Sample]:
     """Yield every whole tile of every image, labeled from the mask of the same name and size.
 
-    `values` maps mask values to class indices. The label is the map for segmentation, the class by
-    `rules.tile_label` for the classifiers.
+    `values` maps mask values to class indices, or to `UNLABELED`. The label is the map for
+    segmentation, the class by `rules.tile_label` of the labeled px for the classifiers. Tiles are
+    left out that are labeled on less than 5 %, or for segmentation on 95 % or less.
 
     Raises
     ------
@@ -59,9 +64,12 @@ def masked_samples(
             )
         pairs = zip(tiles_of(image, mpp), label_tiles_of(labels, mpp), strict=True)
         for k, (pixels, part) in enumerate(pairs):
+            label = _label(task, part)
+            if label is None:
+                continue
             yield Sample(
                 pixels=pixels,
-                label=_label(task, part),
+                label=label,
                 patient=patient,
                 split=split,
                 origin=f"{origin} #{k}",
@@ -91,9 +99,14 @@ def _labels(path: Path, values: Mapping[int, int]) -> NDArray[np.uint8]:
     return labels
 
 
-def _label(task: Task, labels: NDArray[np.uint8]) -> int | NDArray[np.uint8]:
+def _label(task: Task, labels: NDArray[np.uint8]) -> int | NDArray[np.uint8] | None:
+    """Label of a tile; None for one of which too much is to be ignored to have one."""
+    known = labels[labels != UNLABELED]
     if task is Task.SEGMENTATION:
-        return thinned(labels)
-    counts = np.bincount(labels.ravel(), minlength=len(CLASSES[task]))
-    # Each px has a class, so that at least one class reaches 5 %.
-    return tile_label(task, counts / labels.size) or 0
+        if labels.size - known.size >= OVERLAP * labels.size:
+            return None
+        return thinned(np.where(labels == UNLABELED, 0, labels).astype(np.uint8))
+    if known.size < OVERLAP * labels.size:
+        return None
+    counts = np.bincount(known, minlength=len(CLASSES[task]))
+    return tile_label(task, counts / known.size)

@@ -7,7 +7,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 from fixtures.tiles import save, tile
+from typer import BadParameter
 
+from appliance.cli.dataset_options import class_index
 from models.datasets.build import Sample
 from models.datasets.folders import folder_samples
 from models.datasets.masked import masked_samples
@@ -189,6 +191,30 @@ def test_values_are_translated(field: Path) -> None:
     mask[:, 600:] = 255
     save(path, mask)
     assert [s.label for s in masked(field, Task.TUMOR, {0: 0, 255: 1})] == [0, 1]
+
+
+def test_what_is_to_be_ignored_is_no_class(field: Path) -> None:
+    """Left tile: 40 % are 3+ and the rest is no tumor. Right tile: 4 % are 3+."""
+    mask = np.zeros((512, 1024), dtype=np.uint8)
+    mask[:, :205] = 40
+    mask[:, -20:] = 40
+    save(field / "masks" / "p1" / "a.png", mask)
+    values = {
+        value: class_index(Task.INTENSITY, name)
+        for value, name in {0: "background", 10: "0", 40: "3+", 50: "ignore"}.items()
+    }
+    (sample,) = masked(field, Task.INTENSITY, values)
+    assert (sample.label, sample.origin) == (CLASSES[Task.INTENSITY].index("strong"), "p1/a.jpg #0")
+
+    mask = np.full((512, 1024), 50, dtype=np.uint8)
+    mask[:, :512], mask[:, :20], mask[:, 500:508] = 1, 4, 50
+    save(field / "masks" / "p1" / "a.png", mask)
+    names = {1: "background", 4: "3+", 50: "ignore"}
+    values = {value: class_index(Task.SEGMENTATION, name) for value, name in names.items()}
+    (sample,) = masked(field, Task.SEGMENTATION, values)
+    assert (np.asarray(sample.label)[0] == 5 * [4] + 123 * [0]).all()
+    with pytest.raises(BadParameter, match="'tumor' is none of none, faint, weak, strong, ignore"):
+        class_index(Task.INTENSITY, "tumor")
 
 
 def test_an_unknown_label_is_named_with_its_file(field: Path) -> None:
