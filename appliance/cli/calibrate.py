@@ -26,6 +26,7 @@ from models.spec import ModelSpec, Task
 if TYPE_CHECKING:
     from appliance.evaluation.site_labels import SiteLabels
     from appliance.settings.settings import Settings
+    from models.site_calibration import SiteCalibration
     from models.training.site_fit import Fitted
 
 LabelsArgument = Annotated[
@@ -127,7 +128,8 @@ def _fit(
     network = Network(folder, settings.models.device, settings.models.runtime)
     with ProgressBars(quiet=as_json) as progress:
         labeled = labeled_logits(labels, network, progress)
-        fitted = fit_site(labeled, task, progress=progress)
+        in_use = _in_use(spec, settings)
+        fitted = fit_site(labeled, task, in_use=in_use, progress=progress)
     _show(fitted, spec, as_json=as_json, dry_run=dry_run)
     try:
         made = datetime.now(UTC).isoformat(timespec="seconds")
@@ -140,10 +142,23 @@ def _fit(
     if as_json:
         return
     fingerprint = f"fingerprint {site.fingerprint[:12]}…"
+    if in_use is not None and in_use.fingerprint != site.fingerprint:
+        fingerprint += f", in place of {in_use.fingerprint[:12]}… of {in_use.made[:10]}"
     if stored is None:
         typer.echo(f"{task}: would be calibrated ({fingerprint}); nothing is stored.")
     else:
         typer.echo(f"{task}: calibrated for this site from now on ({fingerprint}): {stored}")
+
+
+def _in_use(spec: ModelSpec, settings: Settings) -> SiteCalibration | None:
+    """The calibration of these weights; None where there is none, or none that can be used."""
+    from appliance.errors import WeightsError
+    from appliance.readers.site_calibrations import with_site_calibration
+
+    try:
+        return with_site_calibration(spec, settings).site
+    except WeightsError:
+        return None
 
 
 def _say(text: str) -> None:
@@ -195,6 +210,9 @@ def _show(fitted: Fitted, spec: ModelSpec, *, as_json: bool, dry_run: bool) -> N
         )
     out = Console(markup=False)
     out.print(table)
+    if "in_use" in figures:
+        words = (f"{n.replace('_', ' ')} {v:.3f}" for n, v in figures["in_use"].items())
+        out.print(f"The calibration in use, on the same tiles: {', '.join(words)}.", soft_wrap=True)
     held, by = figures["held_out"], figures["intervals_by"]
     out.print(
         f"{figures['tiles']} tiles of {figures['patients']} patients; judged on {held}s that the "

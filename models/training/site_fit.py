@@ -74,7 +74,8 @@ class Fitted:
     """Result of `fit_site`: what was fitted, its figures, and why it is refused (empty: it is not).
 
     `figures` holds ``before``, ``after`` and ``gain`` (after minus before) by name, each with
-    ``value`` and, where it can be had, ``interval``; ready for JSON.
+    ``value`` and, where it can be had, ``interval``; ready for JSON. ``in_use`` has the values of
+    the calibration in use, where there is another one.
     """
 
     scale: float
@@ -90,9 +91,17 @@ def calibrated(logits: Floats, scale: float, offsets: Floats) -> Floats:
 
 
 def fit_site(
-    labeled: LabeledLogits, task: Task, *, seed: int = 0, progress: Progress | None = None
+    labeled: LabeledLogits,
+    task: Task,
+    *,
+    in_use: SiteCalibration | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Fitted:
     """Fit on all tiles; judge by folds of whole patients (of tiles, where there is one patient).
+
+    A calibration that is `in_use` is judged on the same tiles, and another one that is not better
+    is refused.
 
     Raises
     ------
@@ -111,12 +120,23 @@ def fit_site(
             progress("fitting", number + 1, FOLDS)
     judged = _Judged.of(labeled, after, task)
     figures = judged.figures(seed)
+    fitted = float(scale), tuple(float(value) for value in offsets)
+    if in_use is not None and fitted != (in_use.scale, in_use.offsets):
+        figures["in_use"] = _said_by(in_use, labeled, task)
     return Fitted(
-        scale=float(scale),
-        offsets=tuple(float(value) for value in offsets),
+        scale=fitted[0],
+        offsets=fitted[1],
         figures=figures,
-        refusal=_refusal(figures, task),
+        refusal=_refusal(figures, task) or _not_better(figures, task),
     )
+
+
+def _said_by(site: SiteCalibration, labeled: LabeledLogits, task: Task) -> dict[str, float]:
+    """Figures of the calibration in use on the labeled tiles."""
+    after = calibrated(labeled.logits, site.scale, np.array(site.offsets))
+    found = _Judged.of(labeled, after, task).scalars(np.arange(len(labeled.truth)))
+    parts = (dotted.split(".") for dotted in found)
+    return {name: round(found[f"{part}.{name}"], 4) for part, name in parts if part == "after"}
 
 
 def site_calibration(
@@ -321,7 +341,7 @@ def _refusal(figures: Mapping[str, Any], task: Task) -> str:
             f"{LEAST_PATIENTS} patients, and say whose each is: docs/calibration.md."
         )
     gain = figures["gain"]
-    answers = "mean_iou" if task is Task.SEGMENTATION else "balanced_accuracy"
+    answers = _answers_name(task)
     if not _surely_falls(gain["nll_to_constant"]):
         return (
             "refused: on tiles that the fit did not see, the calibrated network says no more than "
@@ -343,6 +363,28 @@ def _refusal(figures: Mapping[str, Any], task: Task) -> str:
             "be well as it is; else annotate more tiles and more patients."
         )
     return ""
+
+
+def _not_better(figures: Mapping[str, Any], task: Task) -> str:
+    """Why the calibration in use stays, with the remedy; empty where there is none, or a worse."""
+    used, after = figures.get("in_use"), figures["after"]
+    answers = _answers_name(task)
+    if used is None or (
+        after["nll"]["value"] < used["nll"] and after[answers]["value"] >= used[answers]
+    ):
+        return ""
+    words = answers.replace("_", " ")
+    return (
+        "refused: the calibration in use is as good on these tiles or better (NLL "
+        f"{used['nll']:.3f}, {words} {used[answers]:.3f}; the new one {after['nll']['value']:.3f}, "
+        f"{after[answers]['value']:.3f}). If its tiles no longer stand for the site, take it out "
+        "first: tandem calibrate --remove."
+    )
+
+
+def _answers_name(task: Task) -> str:
+    """Name of the figure of the class answers that must not fall."""
+    return "mean_iou" if task is Task.SEGMENTATION else "balanced_accuracy"
 
 
 def _surely_falls(gain: Mapping[str, Any]) -> bool:

@@ -264,3 +264,30 @@ def test_a_moved_threshold_and_a_calibration_do_not_correct_a_network_twice(site
     # It can be taken out under any threshold.
     assert site.run("calibrate", "--task", "tumor", "--remove", more=moved)[0] == 0
     assert site.calibration() is None
+
+
+def test_a_worse_calibration_does_not_replace_a_better_one(site: Site) -> None:
+    labels, fewer = annotated(site.folder / "labels"), annotated(site.folder / "fewer")
+    for path in fewer.rglob("*.geojson"):
+        document = json.loads(path.read_text())
+        path.write_text(json.dumps(document | {"features": document["features"][::2]}))
+    assert site.run("calibrate", labels, "--task", "tumor")[0] == 0
+    better = site.calibration()
+    assert better is not None and better.tiles == 40
+    code, text = site.run("calibrate", fewer, "--task", "tumor")
+    words = " ".join(text.split())
+    assert code == 1 and "refused: the calibration in use is as good on these tiles" in words, text
+    assert "The calibration in use, on the same tiles: nll 0.0" in words
+    assert site.calibration() == better
+    code, text = site.run("calibrate", fewer, "--task", "tumor", "--json")
+    assert (code, json.loads(text)["stored"]) == (1, False)
+    assert json.loads(text)["figures"]["in_use"]["balanced_accuracy"] == 1.0
+
+    assert site.run("calibrate", "--task", "tumor", "--remove")[0] == 0
+    assert site.run("calibrate", fewer, "--task", "tumor")[0] == 0
+    poor = site.calibration()
+    assert poor is not None and poor.tiles == 20
+    code, text = site.run("calibrate", labels, "--task", "tumor")
+    words = " ".join(text.split())
+    assert code == 0 and f"in place of {poor.fingerprint[:12]}… of {poor.made[:10]}" in words, text
+    assert (now := site.calibration()) is not None and now.fingerprint == better.fingerprint
