@@ -37,6 +37,7 @@ from models.evaluation.truth_tiles import (
     read_mask,
     values_of_folder,
 )
+from models.slide_level.tables import check_patients
 from models.spec import Task
 from models.training.site_fit import UNLABELED, LabeledLogits
 
@@ -102,6 +103,7 @@ def labeled_logits(labels: SiteLabels, network: Network, progress: Progress) -> 
         judge()
     if not logits:
         raise DataSetError(f"{labels.path}: no labeled tile. Annotate areas, or name a folder.")
+    check_patients(patients, str(labels.path))
     return LabeledLogits(
         logits=np.stack(logits).astype(np.float64),
         truth=np.stack(truth),

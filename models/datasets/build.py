@@ -32,6 +32,7 @@ from models.datasets.store import (
     tile_path,
 )
 from models.errors import DataSetError
+from models.slide_level.tables import check_patients
 from models.spec import CLASSES, MANIFEST_NAME, Task
 
 
@@ -79,7 +80,8 @@ def build_data_set(
     ------
     DataSetError
         If `out` exists or cannot be written, there are no samples, a class has none, a patient or a
-        tile is in two splits, or there are too few patients. Errors of `samples` pass through.
+        tile is in two splits, a patient is written in two ways, or there are too few patients.
+        Errors of `samples` pass through.
     """
     with new_folder(out) as part:
         for folder in ("tiles", "labels") if task is Task.SEGMENTATION else ("tiles",):
@@ -134,6 +136,7 @@ def _manifest(
 ) -> Manifest:
     if not kept:
         raise DataSetError(f"{out}: nothing to write: no tile was found")
+    check_patients((item.tile.patient for item in kept), str(out))
     if not all(item.decided for item in kept):
         splits = split_patients(_strata(kept), shares, seed)
         kept = [

@@ -165,3 +165,10 @@ def test_rows_of_train_and_validation_do_not_calibrate(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text(table)
     with pytest.raises(DataSetError, match="patient p0 is in"):
         judged(labels, Task.TUMOR)
+
+
+def test_patients_folders_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
+    for number, folder in enumerate(("tumor/P1", "other/p1")):
+        save(tmp_path / folder / "a.png", tile(1, number))
+    with pytest.raises(DataSetError, match="patients 'p1' and 'P1' differ in case alone"):
+        judged(SiteLabels(path=tmp_path, mpp=0.2793), Task.TUMOR)

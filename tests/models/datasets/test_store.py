@@ -225,3 +225,17 @@ def test_a_tile_of_two_patients_is_refused_unless_it_has_one_color(tmp_path: Pat
     shutil.copyfile(tile_path(folder, 0), tile_path(folder, 3))
     with pytest.raises(DataSetError, match=rf"manifest\.json: {says}"):
         load_dataset(folder, "train")
+
+
+def test_patients_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
+    patients = [f"{letter}{k}" for k in range(6) for letter in "Pp"]
+    with pytest.raises(DataSetError, match="patients 'P0' and 'p0' differ in case alone"):
+        build_data_set(
+            tmp_path / "out",
+            (_sample(number % 2, name) for number, name in enumerate(patients)),
+            task=Task.TUMOR,
+            source={"kind": "test"},
+            shares=(0.5, 0.25, 0.25),
+            seed=0,
+        )
+    assert not (tmp_path / "out").exists()
