@@ -8,6 +8,9 @@ from pathlib import Path
 
 from models.errors import DataSetError
 
+_DELIMITERS = (",", ";", "\t")
+"""Delimiters of tables; the comma where no other has more columns."""
+
 
 def rows_of(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV file by column, without blanks around names and cells.
@@ -21,7 +24,9 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
+            delimiter = _delimiter(stream.readline())
+            stream.seek(0)
+            rows = list(csv.DictReader(stream, delimiter=delimiter))
     except (OSError, UnicodeDecodeError, csv.Error) as err:
         raise DataSetError(f"{path}: not a readable CSV table ({err})") from err
     # Cells beyond the last column have no name.
@@ -29,6 +34,11 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         {name.strip(): (cell or "").strip() for name, cell in row.items() if name is not None}
         for row in rows
     ]
+
+
+def _delimiter(header: str) -> str:
+    """Delimiter by which a header has the most columns: spreadsheets of some countries write ;."""
+    return max(_DELIMITERS, key=lambda each: len(next(csv.reader([header], delimiter=each), ())))
 
 
 def check_patients(names: Iterable[str], where: str) -> None:

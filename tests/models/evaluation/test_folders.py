@@ -123,6 +123,16 @@ def test_a_table_of_labels(tmp_path: Path) -> None:
     assert {i.mpp for i in find_images(tmp_path, Task.INTENSITY, mpp=0.3)} == {0.3}
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_table_of_a_spreadsheet_of_another_country(delimiter: str, tmp_path: Path) -> None:
+    put(tmp_path / "a;b,c.png")
+    lines = ("file", "label", "patient"), ('"a;b,c.png"', "2+", "P1")
+    text = "".join(f"{delimiter.join(line)}\r\n" for line in lines)
+    (tmp_path / "labels.csv").write_text(text, encoding="utf-8-sig")
+    (image,) = find_images(tmp_path, Task.INTENSITY)
+    assert (image.name, image.label, image.patient) == ("a;b,c.png", 2, "P1")
+
+
 @pytest.mark.parametrize(
     ("name", "text"), [("mpp", "0.46"), ("mpp.txt", "0.46\n"), ("mpp.json", '{"mpp": 0.46}')]
 )
