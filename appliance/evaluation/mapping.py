@@ -66,8 +66,8 @@ def summarize(pairs: Sequence[MappedPair]) -> dict[str, Any]:
     with_control = [pair for pair in pairs if pair.control]
     failed = [pair for pair in pairs if pair.failed]
     return {
-        "alignment.tre_um_median": round(float(np.median(placed)), 2),
-        "alignment.tre_um_p90": round(float(np.quantile(placed, 0.9)), 2),
+        "alignment.tre_um_median": round(float(np.median(placed)), 2) if len(placed) else None,
+        "alignment.tre_um_p90": round(float(np.quantile(placed, 0.9)), 2) if len(placed) else None,
         "alignment.unplaced_share": round(float(np.isnan(errors).mean()), 4),
         "alignment.failures": len(failed),
         "alignment.unflagged_failures": sum(not pair.reasons for pair in failed),
@@ -106,7 +106,7 @@ def _row(pair: MappedPair) -> dict[str, Any]:
         **pair.truth,
         "tre_um_median": None if np.isnan(pair.median_um) else round(pair.median_um, 2),
         "unplaced_share": round(float(np.isnan(pair.tre_um).mean()), 3),
-        "reported_error_um": round(pair.said_um, 2),
+        "reported_error_um": round(pair.said_um, 2) if np.isfinite(pair.said_um) else None,
         "agreement": round(pair.agreement, 3),
         "overlap": round(pair.overlap, 3),
         "review": list(pair.reasons),
