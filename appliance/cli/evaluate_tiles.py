@@ -41,7 +41,8 @@ def tiles(
     task: Annotated[str, typer.Option(help="tumor, intensity or segmentation.")],
     folder: FolderArgument = None,
     generated: GeneratedOption = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the generated tiles.")] = 0,
+    # Seeds below 0 are those of tiles that trained the networks.
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the generated tiles.")] = 0,
     weights: WeightsOption = None,
     split: SplitOption = "test",
     mpp: MppOption = None,
