@@ -29,8 +29,8 @@ HE_RASTER_UM = 4.5
 def decide(receptor: Receptor, outputs: StepOutputs, settings: Settings) -> Findings:
     """Counts to shares, the percentage to a result by the guideline; without reasons for review.
 
-    There is no result without tumor nuclei, for brown that does not lie in nuclei, and where no
-    nucleus of the whole slide shows that it was stained.
+    There is no result without tumor nuclei, for brown that does not lie in nuclei, and where too
+    few nuclei of the whole slide show that it was stained.
     """
     measured = measure(outputs, settings.nuclear)
     guideline = load_guideline(receptor.guideline)

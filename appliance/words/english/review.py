@@ -138,8 +138,8 @@ REVIEW: Words = {
         "fibers, and is not scored."
     ),
     "stain-not-proven": (
-        "No stained nucleus was found, in the tumor, beside it or on control tissue: nothing shows "
-        "that this slide was stained for nuclei, and it is not scored."
+        "Too few stained nuclei were found, in the tumor, beside it and on control tissue: nothing "
+        "shows that this slide was stained for nuclei, and it is not scored."
     ),
     "nuclei-unseen": (
         "On {percent:.0f} % of the tumor's tiles hardly a nucleus is seen but brown ones: the "

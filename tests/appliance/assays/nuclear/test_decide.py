@@ -206,6 +206,19 @@ def test_nothing_that_shows_the_stain_is_no_result(er: Assay, tmp_path: Path) ->
     assert codes_of(reviewed(er, failed)) == ["control-failed", "stain-not-proven"]
 
 
+def test_a_large_negative_tumor_beside_stained_nuclei_is_negative(
+    er: Assay, tmp_path: Path
+) -> None:
+    """The 100 of 1,000 nuclei outside are 0.02 % of all nuclei that were counted."""
+    large = (500_000, 0, 0, 0)
+    found = reviewed(er, nuclear_outputs(tmp_path, large, outside=(900, 20, 40, 40)))
+    assert (found.score, codes_of(found)) == ("negative", [])
+    assert "internal control: 100 of 1000 nuclei are stained" in found.comment
+    few = reviewed(er, nuclear_outputs(tmp_path / "few", large, outside=(900, 4, 0, 0)))
+    assert (few.score, codes_of(few)) == (None, ["stain-not-proven"])
+    assert few.review[0].sentence.startswith("Too few stained nuclei were found")
+
+
 def test_brown_that_is_no_nucleus_is_no_result(er: Assay, tmp_path: Path) -> None:
     outputs = nuclear_outputs(tmp_path, (500, 200, 100, 100), brown=(40_000, 15_000))
     found = reviewed(er, outputs)
