@@ -12,7 +12,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,7 +23,9 @@ from pydicom.sr.coding import Code
 from appliance.artifacts import sync_tree, write_whole
 from appliance.delivery.destinations.network import web_address
 from appliance.delivery.index import read_index
+from appliance.domain import Stain
 from appliance.errors import RecordDamagedError
+from appliance.intake.block import OPEN
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.heartbeat import LaneSign
 from appliance.ledger.ledger import Ledger
@@ -251,13 +253,12 @@ class WorkList:
             slides = tx.slides_below(str(self._folder(record.uid)))
             blocks = dict.fromkeys((row.accession, row.block) for row in slides if row.accession)
             cases = [case for block in blocks for case in tx.cases_of_block(*block)]
-            used = {
-                id_of(slide)
+            there = {
+                id_of(case): tx.current_slides(case.accession, case.block, pairing_of(case).stains)
                 for case in cases
-                for slide in tx.current_slides(
-                    case.accession, case.block, pairing_of(case).stains
-                ).values()
             }
+        slides, cases = _without_lone(slides, cases, there)
+        used = {id_of(slide) for case in cases for slide in there[id_of(case)].values()}
         return standing_of(slides, cases, used)
 
     def _complete(self, record: Record, cases: Sequence[CaseRow]) -> None:
@@ -342,6 +343,26 @@ class WorkList:
                 yield Record(series=series, **facts)
             except (ValueError, KeyError, TypeError):
                 log.warning("%s: the record of a work item cannot be read; remove it", path)
+
+
+def _without_lone(
+    slides: list[SlideRow], cases: list[CaseRow], there: Mapping[int, Mapping[Stain, SlideRow]]
+) -> tuple[list[SlideRow], list[CaseRow]]:
+    """Return slides and cases without those of which no result comes of this work item.
+
+    `there` has the slides of each case. Once all slides are read, a case without its target slide
+    gets none of them. Where no other case is there, it counts.
+    """
+    if any(row.state not in (*_ASIDE, SlideState.READ) for row in slides):
+        return slides, cases
+    kept = [
+        case
+        for case in cases
+        if case.state not in OPEN or pairing_of(case).target in there[id_of(case)]
+    ]
+    needed = {(c.accession, c.block, str(stain)) for c in kept for stain in pairing_of(c).stains}
+    rest = [row for row in slides if (row.accession, row.block, row.stain) in needed]
+    return (rest, kept) if any(row.state not in _ASIDE for row in rest) else (slides, cases)
 
 
 def standing_of(slides: Sequence[SlideRow], cases: Sequence[CaseRow], used: Set[int]) -> Standing:
