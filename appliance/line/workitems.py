@@ -25,12 +25,14 @@ from appliance.delivery.destinations.network import web_address
 from appliance.delivery.index import read_index
 from appliance.domain import Stain
 from appliance.errors import RecordDamagedError
-from appliance.intake.block import OPEN
+from appliance.intake.block import OPEN, SAME_CONTENT
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.heartbeat import LaneSign
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.ledger.queries import GONE
 from appliance.ledger.tables import CaseRow, SlideRow, id_of
+from appliance.ledger.transaction import Transaction
 from appliance.line.pulse import Turns
 from appliance.settings.installation import installation_salt
 from appliance.settings.settings import Settings
@@ -250,7 +252,9 @@ class WorkList:
 
     def _standing(self, record: Record) -> Standing:
         with self._ledger.transaction() as tx:
-            slides = tx.slides_below(str(self._folder(record.uid)))
+            fetched = tx.slides_below(str(self._folder(record.uid)))
+            live = [_standing_for(tx, row) for row in fetched]
+            slides = list({id_of(row): row for row in live}.values())
             blocks = dict.fromkeys((row.accession, row.block) for row in slides if row.accession)
             cases = [case for block in blocks for case in tx.cases_of_block(*block)]
             there = {
@@ -345,6 +349,13 @@ class WorkList:
                 log.warning("%s: the record of a work item cannot be read; remove it", path)
 
 
+def _standing_for(tx: Transaction, row: SlideRow) -> SlideRow:
+    """Return the slide that is in use for a row of the same bytes; the row itself where none is."""
+    if row.state != SlideState.SUPERSEDED or row.reason != SAME_CONTENT:
+        return row
+    return next((r for r in tx.slides_of_content(row.fingerprint) if r.state not in GONE), row)
+
+
 def _without_lone(
     slides: list[SlideRow], cases: list[CaseRow], there: Mapping[int, Mapping[Stain, SlideRow]]
 ) -> tuple[list[SlideRow], list[CaseRow]]:
@@ -378,6 +389,8 @@ def standing_of(slides: Sequence[SlideRow], cases: Sequence[CaseRow], used: Set[
         return Standing(20, f"A person is needed: a slide was set aside ({aside[0].reason}).")
     awaited = [row for row in slides if row.state not in _ASIDE]
     if not awaited:
+        if any(row.state == SlideState.SUPERSEDED for row in slides):
+            return Standing(0, "Other scans took the place of its slides.", ended=True)
         return Standing(0, "No slide of it is for Tandem.", ended=True)
     for_a_person = [case for case in cases if case.state in _FOR_A_PERSON]
     if for_a_person:

@@ -19,7 +19,7 @@ from appliance.intake.block import make_ready
 from appliance.intake.pair import expire_waiting, join_block
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, id_of
+from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, id_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.line import workitems
 from appliance.line.workitems import WorkList
@@ -154,3 +154,26 @@ def test_a_slide_that_is_still_read_holds_up_the_work_item(site: Site) -> None:
         row = tx.add_slide(str(site.spool / UID / "er" / "1.dcm"), now=1.0)
         tx.advance(row, SlideState.ARRIVED, now=1.0)
     assert site.ended(UID) == ("IN PROGRESS", 0)
+
+
+def test_slides_that_are_there_already_complete_a_second_work_item(site: Site) -> None:
+    pair = [("A1", "HE"), ("A1", "HER2")]
+    site.ask(UID)
+    site.take_up(UID, pair)
+    assert site.ended(UID) == ("COMPLETED", 1)
+    site.ask(AGAIN)
+    site.take_up(AGAIN, pair)
+    assert site.ended(AGAIN) == ("COMPLETED", 1)
+    assert site.server.outputs(AGAIN) == site.server.outputs(UID)
+
+
+def test_a_work_item_of_replaced_slides_is_not_called_one_of_no_assay(site: Site) -> None:
+    site.ask(UID)
+    site.take_up(UID, [("A1", "HE")])
+    with site.ledger.transaction() as tx:
+        (row,) = tx.slides_below(str(site.spool / UID))
+        set_reason(row, "newer-scan")
+        tx.advance(row, SlideState.SUPERSEDED, now=2.0)
+    assert site.ended(UID) == ("CANCELED", 0)
+    (said,) = site.server.items[UID]["00741002"]["Value"]
+    assert "Other scans took the place of its slides." in json.dumps(said)
