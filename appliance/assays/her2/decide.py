@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from appliance.assays.alignment import alignment_facts
 from appliance.assays.assay import StepOutputs
 from appliance.assays.her2.choice import choose_guideline
@@ -20,9 +17,10 @@ from appliance.assays.her2.paper import (
 )
 from appliance.assays.her2.readouts import read_outs
 from appliance.assays.her2.rois import deciding_rois
+from appliance.assays.read_tiles import read_tiles
 from appliance.domain import HE, Her2Score, Stain
 from appliance.findings.classes import CLASS_NAMES, h_score
-from appliance.findings.findings import MARGIN, SCORED, Findings, Rasters
+from appliance.findings.findings import Findings, Rasters
 from appliance.findings.measured import Roi
 from appliance.geometry import TILE_UM
 from appliance.readers.segmentation import SegmentationReading
@@ -157,14 +155,6 @@ def _rasters(outputs: StepOutputs, measured: Measured, settings: Settings) -> Ra
         he_mpp=grid.mpp,
         ihc_classes=segmentation.labels,
         ihc_mpp=segmentation.mpp,
-        ihc_read=_read(outputs, measured),
+        ihc_read=read_tiles(outputs, measured.tiles),
         he_probability=probability,
     )
-
-
-def _read(outputs: StepOutputs, measured: Measured) -> NDArray[np.uint8]:
-    """Tiles that were read; those that hold control tissue, too, are annotated and not scored."""
-    read = np.where(outputs.read == SCORED, MARGIN, outputs.read).astype(np.uint8)
-    for tile in measured.tiles:
-        read[tile.row, tile.column] = SCORED
-    return read

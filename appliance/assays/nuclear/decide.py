@@ -12,6 +12,7 @@ from appliance.assays.nuclear.guideline import Guideline, Rule, load_guideline
 from appliance.assays.nuclear.measure import Measured, measure
 from appliance.assays.nuclear.receptor import Receptor
 from appliance.assays.nuclear.scores import h_score, positive_percent
+from appliance.assays.read_tiles import read_tiles
 from appliance.domain import HE
 from appliance.findings.classes import NUCLEAR_CLASSES
 from appliance.findings.findings import Findings, Rasters, ReadOuts
@@ -69,7 +70,7 @@ def decide(receptor: Receptor, outputs: StepOutputs, settings: Settings) -> Find
         read_outs=None if rule is None else _read_outs(rule),
         tiles=measured.tiles,
         annotated=measured.annotated,
-        rasters=_rasters(outputs, settings),
+        rasters=_rasters(outputs, measured, settings),
     )
 
 
@@ -119,7 +120,7 @@ def _cells(measured: Measured) -> CellFacts | None:
     )
 
 
-def _rasters(outputs: StepOutputs, settings: Settings) -> Rasters:
+def _rasters(outputs: StepOutputs, measured: Measured, settings: Settings) -> Rasters:
     probability = outputs.reading("tumor", TumorReading).probability
     nuclei = outputs.reading("nuclei", NucleiReading)
     grid = RasterGrid.of(outputs.anatomy, HE_RASTER_UM)
@@ -128,6 +129,6 @@ def _rasters(outputs: StepOutputs, settings: Settings) -> Rasters:
         he_mpp=grid.mpp,
         ihc_classes=nuclei.labels,
         ihc_mpp=nuclei.mpp,
-        ihc_read=outputs.read,
+        ihc_read=read_tiles(outputs, measured.tiles),
         he_probability=probability,
     )

@@ -13,7 +13,7 @@ from appliance.assays.assay import Assay, StepOutputs
 from appliance.assays.registry import check_assays, find_assay, pairings, vocabulary
 from appliance.domain import ER, HE, PR
 from appliance.findings.codec import load_findings, save_findings
-from appliance.findings.findings import Findings
+from appliance.findings.findings import MARGIN, SCORED, Findings
 from appliance.settings.nuclear import Nuclear
 from appliance.settings.settings import Settings
 from dicom import codes
@@ -190,6 +190,7 @@ def test_a_tile_that_holds_control_tissue_is_not_scored(er: Assay, tmp_path: Pat
     found = reviewed(er, outputs)
     assert [tile.column for tile in found.tiles] == [0]
     assert [tile.column for tile in found.annotated] == [1]
+    assert found.rasters.ihc_read.tolist() == [[SCORED, MARGIN, MARGIN]]  # as objects draw them
     assert found.cells is not None and found.cells.counted == 495 + 2 + 2 + 5
     assert found.unscored_tumor_area_mm2 == pytest.approx(found.tumor_area_mm2)
     assert "nuclei-unseen" not in codes_of(found) and "tumor-not-scored" in codes_of(found)
