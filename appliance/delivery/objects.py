@@ -46,7 +46,7 @@ from appliance.settings.settings import Settings
 from dicom.study import StudyFacts
 
 PAGE_NAME = "report.pdf"
-EDITION = 2
+EDITION = 3
 """Counted up when the same facts give other objects."""
 
 
@@ -194,12 +194,12 @@ def _write(
     """Write the artifact of the objects, which replace others and may reject them."""
     store, (replaced, note) = ArtifactStore(settings.artifacts_dir), replacing
     findings_folder = store.path(ArtifactKey.parse(made_from["findings"]))
-    assay = find_assay((findings := load_findings(findings_folder)).assay)
+    edition, saved = _edition(former, replaced), _time_of(findings_folder, former, replaced)
+    findings = replace(load_findings(findings_folder), as_before=edition < EDITION)
+    assay, as_before, of_before = find_assay(findings.assay), edition < 2, edition < 1
     study_uid = sources.headers[assay.target.code][0].StudyInstanceUID
-    as_before, of_before = (_edition(former, replaced) < each for each in (EDITION, 1))
     patient = "" if as_before else str(made_from.get("patient", ""))
     request, said = request_of(findings, assay.target.code, patient, settings, first=not former.key)
-    saved = _time_of(findings_folder, former, replaced)
     rejects = not of_before and (note != "none" or rejects_any(replaced, settings))
     context = ObjectContext(
         findings=findings,
@@ -231,7 +231,7 @@ def _write(
             "made_from": made_from,
             "created": saved,
             "stated": int(later.created.timestamp()),
-            **({} if as_before else {"edition": EDITION}),
+            **({} if as_before else {"edition": edition}),
             "correction": correction_of(findings),
             "sign_offs": [asdict(sign_off) for sign_off in findings.sign_offs],
             "notes": [*sources.notes, *filter(None, [said]), *numbered],
@@ -255,7 +255,7 @@ def _edition(former: _Former, replaced: str) -> int:
     again.
 
     These have its UIDs and bytes: an archive may have them. 0 is the edition without ``rejects``,
-    1 the one without ``edition`` in the index.
+    1 the one without ``edition`` in the index. 2 told numbers of results without a score.
     """
     again = former.predecessor is not None and replaced == former.predecessor
     if not again or former.contents is None:

@@ -54,6 +54,8 @@ and in findings of earlier editions."""
 Tile = TypeVar("Tile", bound=AnnotatedTile)
 _TILES: dict[str, type[AnnotatedTile]] = {"tiles": TileFinding, "annotated": AnnotatedTile}
 """Fields of `Findings` that have a file of their own, one row per tile."""
+_APART = ("rasters", "mapping", "as_before")
+"""Fields of `Findings` that are not in JSON."""
 FIRST_ANNOTATED = 9
 """First version of findings with ``annotated.parquet``."""
 _OPTIONAL: dict[str, Callable[..., Any]] = {
@@ -71,7 +73,7 @@ def summary(findings: Findings) -> dict[str, Any]:
     plain = {
         name: getattr(findings, name)
         for name in findings.__slots__
-        if name not in (*_TILES, "rasters", "mapping", "review", "opinions", "interim", "rois")
+        if name not in (*_TILES, *_APART, "review", "opinions", "interim", "rois")
     }
     plain |= {
         name: None if (part := plain[name]) is None else asdict(part)

@@ -158,6 +158,8 @@ class Findings:
     sign_offs
         People who stand for the result, in the order in which they said so: who corrected the score
         first, then who confirmed it. Empty in findings of earlier versions.
+    as_before
+        Objects of a former edition are written again, with the numbers that it told. Not stored.
     """
 
     assay: str = "her2"
@@ -203,6 +205,16 @@ class Findings:
     sign_offs: tuple[SignOff, ...] = ()
     version: int = FINDINGS_VERSION
     notice: str = RESEARCH_USE
+    as_before: bool = False
+
+    @property
+    def has_numbers(self) -> bool:
+        """Return whether the numbers are those of a score; without one the appliance has none.
+
+        A person's score does not make numbers that were withheld those of a result.
+        """
+        was = self.score if self.correction is None else self.correction.was
+        return self.as_before or was is not None
 
     @property
     def models(self) -> tuple[ModelReference, ...]:

@@ -31,13 +31,15 @@ def key(color: RGB) -> str:
 def percent(findings: Findings) -> str:
     """Markup of the share of each class in the scored tumor, as a bar and a table."""
     colors, counted = class_colors(findings), share_of(findings)
+    told = findings.has_numbers
     bar = "".join(
         f'<div title="{name}: {findings.percent[name]:.1f} %" style="width: '
         f'{findings.percent[name]:.3f}%; background: rgb{color}"></div>'
-        for name, color in colors.items()
+        for name, color in (colors if told else {}).items()
     )
     rows = [
-        (f"{key(color)}{name}", f"{findings.percent[name]:.1f} %") for name, color in colors.items()
+        (f"{key(color)}{name}", _percent(findings.percent[name] if told else None, 1))
+        for name, color in colors.items()
     ]
     return (
         f'<div class="td-card"><h2>Share of the scored {counted}</h2>'
@@ -71,18 +73,19 @@ def rois(findings: Findings) -> str:
 
 def facts(findings: Findings) -> str:
     """Markup of areas, cells, control tissue, alignment and slides."""
-    alignment = findings.alignment
+    alignment, told = findings.alignment, findings.has_numbers
+    wsi, of_slide = findings.wsi_percent, findings.wsi_percent_of_slide
     graded = [
-        ("H-score by area (0-300)", f"{findings.h_score:.0f}"),
-        ("2+ and 3+ tiles of scored tiles (WSI %)", f"{findings.wsi_percent:.1f} %"),
-        ("2+ and 3+ tiles of the slide (WSI %)", _percent(findings.wsi_percent_of_slide, 2)),
+        ("H-score by area (0-300)", f"{findings.h_score:.0f}" if told else "–"),
+        ("2+ and 3+ tiles of scored tiles (WSI %)", _percent(wsi if told else None, 1)),
+        ("2+ and 3+ tiles of the slide (WSI %)", _percent(of_slide if told else None, 2)),
     ]
     measured = [
         *(graded if has_classes(findings) else ()),
         ("H&amp;E tissue tiles that are tumor", _percent(findings.tumor_percent, 1)),
         ("Scored tumor area", f"{findings.tumor_area_mm2:.2f} mm²"),
         ("Tumor on H&amp;E only, not scored", f"{findings.unscored_tumor_area_mm2:.2f} mm²"),
-        *_cell_rows(findings.cells),
+        *_cell_rows(findings.cells if told else None),
         ("Control tissue", _control_words(findings.control)),
         ("Registration error", f"{alignment.error_um:.0f} µm"),
     ]

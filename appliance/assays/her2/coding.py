@@ -97,16 +97,17 @@ def _of_region(percent: dict[str, float]) -> list[Measured]:
 
 
 def _measurements(findings: Findings) -> list[Measured]:
-    completeness, intense = _membranes(findings.cells)
-    measured = _shares(findings.percent)
+    told = findings.has_numbers
+    completeness, intense = _membranes(findings.cells if told else None)
+    measured = _shares(findings.percent) if told else []
     measured += [
         (name, round(value, 3), unit)
         for name, value, unit in (
             (codes.TUMOR_AREA, findings.tumor_area_mm2, codes.SQUARE_MM),
             (codes.UNSCORED_AREA, findings.unscored_tumor_area_mm2, codes.SQUARE_MM),
-            (codes.H_SCORE, findings.h_score, codes.NO_UNITS),
-            (codes.WSI_PERCENT, findings.wsi_percent, codes.PERCENT),
-            (codes.WSI_OF_SLIDE, findings.wsi_percent_of_slide, codes.PERCENT),
+            (codes.H_SCORE, findings.h_score if told else None, codes.NO_UNITS),
+            (codes.WSI_PERCENT, findings.wsi_percent if told else None, codes.PERCENT),
+            (codes.WSI_OF_SLIDE, findings.wsi_percent_of_slide if told else None, codes.PERCENT),
             (codes.TUMOR_PERCENT, findings.tumor_percent, codes.PERCENT),
             (codes.REGISTRATION_ERROR, findings.alignment.error_um, codes.MICROMETER),
         )
@@ -152,7 +153,7 @@ def _origin(findings: Findings) -> str:
     if findings.correction is not None:
         was = findings.correction.was or "-"
         words.append(f"corrected by a person; the appliance had said {was}")
-    elif findings.estimated:
+    elif findings.estimated and findings.has_numbers:
         by_clusters = load_guideline(findings.guideline).is_by_clusters(findings.cells)
         measured = "the largest cluster of cells" if by_clusters else "areas, not from cells"
         words.append(f"estimated from {measured}")

@@ -22,12 +22,13 @@ _LOOKS_AT = {MultipleInstanceReader.name: "tiles of the whole slide"}
 
 def class_rows(findings: Findings) -> Rows:
     """Rows of the shares per class, by area and, where cells were counted, by cells."""
-    cells = findings.cells
+    told = findings.has_numbers
+    cells = findings.cells if told else None
     rows: Rows = [
         ("Class", "Tumor area", "Cells", "Outline stained", "Complete", "Largest cluster")
     ]
     for name in CLASS_NAMES:
-        row = [name, _percent(findings.percent.get(name), 1)]
+        row = [name, _percent(findings.percent.get(name) if told else None, 1)]
         if cells is None:
             row += ["–"] * 4
         else:
@@ -44,18 +45,23 @@ def class_rows(findings: Findings) -> Rows:
 
 def measure_rows(findings: Findings) -> Rows:
     """Rows of the measurements of the whole case."""
-    cells, read = findings.cells, findings.read_outs
+    told, read = findings.has_numbers, findings.read_outs
+    wsi, of_slide = findings.wsi_percent, findings.wsi_percent_of_slide
+    cells = findings.cells if told else None
     return [
         ("Measured", ""),
         ("H&E tissue tiles that are tumor", _percent(findings.tumor_percent, 1)),
         ("Tumor scored", f"{findings.tumor_area_mm2:.2f} mm²"),
         ("Tiles scored", _tiles(findings)),
         ("Tumor on H&E alone, not scored", f"{findings.unscored_tumor_area_mm2:.2f} mm²"),
-        ("H-score by area (0-300)", f"{findings.h_score:.0f}"),
+        ("H-score by area (0-300)", f"{findings.h_score:.0f}" if told else "–"),
         ("H-score by cells", "–" if cells is None else f"{cells.h_score:.0f}"),
         ("Cells counted", "–" if cells is None else f"{cells.counted} ({cells.measured} whole)"),
-        ("2+ and 3+ tiles of scored tiles", _percent(findings.wsi_percent, 1)),
-        ("2+ and 3+ tiles of the slide", _percent(findings.wsi_percent_of_slide, 2)),
+        ("2+ and 3+ tiles of scored tiles", _percent(wsi if told else None, 1)),
+        (
+            "2+ and 3+ tiles of the slide",
+            _percent(of_slide if told else None, 2),
+        ),
         *_paper_rows(findings),
         ("2, 3 and 4 classes", "–" if read is None or findings.review else _read_outs(read)),
         *(

@@ -32,7 +32,7 @@ def report(receptor: Receptor, findings: Findings) -> ReportContent:
         If the guideline of the findings is not there.
     """
     guideline = load_guideline(findings.guideline)
-    scored = findings.score is not None
+    scored = findings.score is not None and findings.has_numbers
     score = codes.INDETERMINATE
     evaluations = []
     if findings.score is not None:

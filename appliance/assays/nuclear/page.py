@@ -29,29 +29,37 @@ def page_of(receptor: Receptor) -> PageWords:
 
 def class_rows(findings: Findings) -> Rows:
     """Rows of the share of tumor nuclei per class."""
+    told = _has_numbers(findings)
     shares = zip(NUCLEAR_CLASSES, shares_of(findings), strict=True)
-    return [("Nuclei", "Share"), *((name, f"{share:.1f} %") for name, share in shares)]
+    return [
+        ("Nuclei", "Share"),
+        *((name, f"{share:.1f} %" if told else "–") for name, share in shares),
+    ]
 
 
 def measure_rows(findings: Findings) -> Rows:
     """Rows of the measurements of the whole case."""
     percent, cells = shares_of(findings), findings.cells
     score, mean = allred(percent), average_intensity(percent)
+    told = _has_numbers(findings)
+    parts = f"{score.total} (proportion {score.proportion}, intensity {score.intensity})"
     return [
         ("Measured", ""),
-        ("Positive tumor nuclei", f"{positive_percent(percent):.1f} %"),
-        ("Average intensity (1-3)", "–" if mean is None else f"{mean:.1f}"),
-        (
-            "Allred score (0-8)",
-            f"{score.total} (proportion {score.proportion}, intensity {score.intensity})",
-        ),
-        ("H-score (0-300)", f"{h_score(percent):.0f}"),
+        ("Positive tumor nuclei", f"{positive_percent(percent):.1f} %" if told else "–"),
+        ("Average intensity (1-3)", f"{mean:.1f}" if told and mean is not None else "–"),
+        ("Allred score (0-8)", parts if told else "–"),
+        ("H-score (0-300)", f"{h_score(percent):.0f}" if told else "–"),
         ("Tumor nuclei counted", "0" if cells is None else f"{cells.counted}"),
         ("Tiles scored", f"{len(findings.tiles)}, {findings.tumor_area_mm2:.2f} mm²"),
         ("Tumor on H&E alone, not scored", f"{findings.unscored_tumor_area_mm2:.2f} mm²"),
         ("Control tissue", _control(findings.control)),
         ("Registration error", f"{findings.alignment.error_um:.0f} µm"),
     ]
+
+
+def _has_numbers(findings: Findings) -> bool:
+    """Return whether the numbers of nuclei are told, as in the report."""
+    return findings.as_before or (findings.score is not None and findings.has_numbers)
 
 
 def _control(control: ControlFacts | None) -> str:

@@ -245,6 +245,9 @@ def test_a_report_of_a_former_edition_is_written_again_with_its_uid(clinic: Clin
     accession = clinic.report.AccessionNumber
     today, block = again()
     assert block == f"{accession}-A1"
+    stated["edition"] = 2  # it told the numbers of cases without a score: this one has a score
+    assert again()[0].SOPInstanceUID == today.SOPInstanceUID
+    assert json.loads((folder / "objects.json").read_text())["edition"] == 2
     del stated["edition"]
     former, glass = again()
     assert glass == f"{accession}-A1-HER2"

@@ -12,8 +12,11 @@ from pydicom.sr.coding import Code
 
 from appliance.assays.assay import ReportContent
 from appliance.assays.her2.coding import report
+from appliance.assays.her2.decide import corrected
 from appliance.assays.her2.guideline import load_guideline
+from appliance.assays.her2.page import class_rows, measure_rows
 from appliance.errors import SettingsError
+from appliance.findings.classes import CLASS_NAMES
 from appliance.findings.findings import RESEARCH_USE, Correction, ReadOuts
 from dicom import codes
 from dicom.errors import ObjectError
@@ -109,6 +112,31 @@ def test_a_result_names_the_version_of_the_guideline_that_decided() -> None:
         percent = {"0": 100 - stained, "1+": stained, "2+": 0.0, "3+": 0.0}
         made = content(score="0", comment="as it was worded", percent=percent, **told)
         assert [value for name, value in made.evaluations if name == codes.LOW_CLASS] == low
+
+
+def test_numbers_of_a_case_without_a_score_are_withheld() -> None:
+    """Nothing was scored: shares of 0 % are none, also where a person gives a score."""
+    none = replace(
+        some_findings(), score=None, percent=dict.fromkeys(CLASS_NAMES, 0.0), h_score=0.0,
+        wsi_percent=0.0, wsi_percent_of_slide=0.0, cells=None, rois=(), read_outs=None, rule="",
+        paper_score=None, paper_score_by_count=None, binary_by_pixels=None, comment="",
+    )  # fmt: skip
+    person = Correction(by="Muster^Anna", why="by eye", was=None, corrects="k")
+    given = replace(corrected(none, "0"), correction=person)
+    numbers = {codes.H_SCORE, codes.WSI_PERCENT, codes.WSI_OF_SLIDE, *codes.TUMOR_SHARE.values()}
+    for each in (none, given):
+        told = {name for name, *_ in report(each).measurements}
+        assert not numbers & told and codes.TUMOR_AREA in told
+        assert {cell for _, *cells in class_rows(each)[1:] for cell in cells} == {"–"}
+        rows = dict(measure_rows(each))
+        assert rows["H-score by area (0-300)"] == rows["2+ and 3+ tiles of the slide"] == "–"
+    assert texts(report(none), codes.COMMENT) == ["HER2 IHC score: not scored"]
+    # Where the appliance gave a score and a person none, what it measured stays.
+    judged = replace(some_findings(), score=None, correction=replace(person, was="2+"))
+    assert numbers <= {name for name, *_ in report(judged).measurements}
+    # Objects of a former edition, which told them, are written again as they were.
+    again = report(replace(none, as_before=True))
+    assert numbers <= {name for name, *_ in again.measurements}
 
 
 @pytest.mark.parametrize("status", ["negative", "equivocal", "positive"])

@@ -13,7 +13,7 @@ from appliance.assays.assay import Assay, StepOutputs
 from appliance.assays.registry import check_assays, find_assay, pairings, vocabulary
 from appliance.domain import ER, HE, PR
 from appliance.findings.codec import load_findings, save_findings
-from appliance.findings.findings import MARGIN, SCORED, Findings
+from appliance.findings.findings import MARGIN, SCORED, Correction, Findings
 from appliance.settings.nuclear import Nuclear
 from appliance.settings.settings import Settings
 from dicom import codes
@@ -227,6 +227,30 @@ def test_brown_that_is_no_nucleus_is_no_result(er: Assay, tmp_path: Path) -> Non
     content = er.objects.report(found)
     assert content.score == codes.INDETERMINATE
     assert codes.ER_CELLS not in [name for name, *_ in content.measurements]
+
+
+@pytest.mark.parametrize(
+    ("nuclei", "brown"), [((500, 200, 100, 100), (40_000, 15_000)), ((0, 0, 0, 0), (0, 0))]
+)
+def test_numbers_of_a_case_without_a_result_are_withheld(
+    er: Assay, tmp_path: Path, nuclei: tuple[int, ...], brown: tuple[int, int]
+) -> None:
+    """They are no result after a person has given one, either."""
+    found = reviewed(er, nuclear_outputs(tmp_path, nuclei, brown=brown))
+    person = Correction(by="Muster^Anna", why="by eye", was=found.score, corrects="k")
+    given = replace(er.corrected(found, "negative"), correction=person)
+    numbers = {codes.ER_CELLS, codes.ALLRED, codes.H_SCORE, *codes.NUCLEI_SHARE.values()}
+    for each in (found, given):
+        assert {value for _, value in er.objects.page.class_rows(each)[1:]} == {"–"}
+        rows = dict(er.objects.page.measure_rows(each))
+        assert rows["Positive tumor nuclei"] == rows["Allred score (0-8)"] == "–"
+        assert rows["H-score (0-300)"] == rows["Average intensity (1-3)"] == "–"
+        told = {name for name, *_ in er.objects.report(each).measurements}
+        assert not numbers & told and codes.TUMOR_AREA in told
+    assert er.objects.report(given).score == codes.STATUSES["negative"]
+    # Objects of a former edition, which told them, are written again as they were.
+    told = {name for name, *_ in er.objects.report(replace(given, as_before=True)).measurements}
+    assert numbers <= told
 
 
 def test_the_report_codes_status_and_percentage(er: Assay, pr: Assay, tmp_path: Path) -> None:
