@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from appliance.assays.assay import Declared, StepOutputs
 from appliance.assays.nuclear.guideline import Guideline, load_guideline
@@ -34,7 +35,7 @@ def review(
     measured = measure(outputs, settings.nuclear)
     return in_order(
         (
-            *organ_reasons(outputs.declared),
+            *organ_reasons(outputs.declared, settings.scoring.organ),
             *alignment_reasons(settings.review, outputs.alignment),
             *picture_reasons(
                 settings.review,
@@ -48,10 +49,15 @@ def review(
     )
 
 
-def organ_reasons(declared: Declared) -> tuple[ReviewReason, ...]:
-    """Reasons where the sidecars name another organ than that of the guidelines."""
-    _, reasons = stated("organ", declared.organ, (ORGAN,), ORGAN)
-    return reasons
+def organ_reasons(declared: Declared, of_site: str) -> tuple[ReviewReason, ...]:
+    """Reasons where the sidecars name another organ than that of the guidelines.
+
+    Where no sidecar names one, the organ of the site's settings counts.
+    """
+    if any(str(word).strip() for word in declared.organ):
+        return stated("organ", declared.organ, (ORGAN,), ORGAN)[1]
+    _, reasons = stated("organ", (of_site,), (ORGAN,), ORGAN)
+    return tuple(replace(each, params={**each.params, "setting": True}) for each in reasons)
 
 
 def result_reasons(

@@ -81,6 +81,11 @@ def _not_scored(p: Params) -> str:
 
 
 def _unknown(p: Params) -> str:
+    if p.get("setting"):
+        return (
+            f"The settings name the {p['what']} {p['word']!r}, and the guideline is of "
+            f"{', '.join(p['known'])}: the case was scored as {p['default']}."
+        )
     return (
         f"No guideline knows the sidecar's {p['what']} {p['word']!r} (they know "
         f"{', '.join(p['known'])}): the case was scored as {p['default']}."

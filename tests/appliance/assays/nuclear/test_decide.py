@@ -124,6 +124,23 @@ def test_the_guideline_is_of_the_breast(er: Assay, tmp_path: Path) -> None:
     assert er.depends_on(CPU, outputs.declared) != er.depends_on(CPU, breast.declared)
 
 
+def test_the_organ_of_the_settings_counts_where_no_sidecar_names_one(
+    er: Assay, tmp_path: Path
+) -> None:
+    site = Settings(scoring={"organ": "endometrial"})
+    outputs = nuclear_outputs(tmp_path, (200, 100, 60, 40))
+    found = reviewed(er, outputs, site)
+    assert codes_of(found) == ["organ-unknown"]
+    assert found.review[0].sentence.startswith("The settings name the organ 'endometrial'")
+    assert "sidecar" not in found.review[0].sentence
+    named = nuclear_outputs(tmp_path / "breast", (200, 100, 60, 40), organ="breast")
+    assert codes_of(reviewed(er, named, site)) == []
+    # Another setting makes the findings anew.
+    none = outputs.declared
+    assert er.depends_on(CPU, none) != er.depends_on(site, none)
+    assert er.depends_on(CPU, named.declared) == er.depends_on(site, named.declared)
+
+
 def test_what_the_page_withholds_is_not_in_the_report(er: Assay, tmp_path: Path) -> None:
     outputs = nuclear_outputs(tmp_path, (970, 30, 0, 0))
     sure = reviewed(er, outputs)
