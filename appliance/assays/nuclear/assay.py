@@ -74,7 +74,9 @@ def _options(settings: Settings, _: Declared) -> Mapping[str, Options]:
 def _depends_on(receptor: Receptor, settings: Settings, declared: Declared) -> Mapping[str, Any]:
     return {
         "version": DECISION_VERSION,
-        "organ": [reason.as_json() for reason in organ_reasons(declared, settings.scoring.organ)],
+        "organ": [
+            reason.as_json() for reason in organ_reasons(receptor, declared, settings.scoring.organ)
+        ],
         "guideline": asdict(load_guideline(receptor.guideline)),
         "nuclear": settings.nuclear.model_dump(),
     }

@@ -35,7 +35,7 @@ def review(
     measured = measure(outputs, settings.nuclear)
     return in_order(
         (
-            *organ_reasons(outputs.declared, settings.scoring.organ),
+            *organ_reasons(receptor, outputs.declared, settings.scoring.organ),
             *alignment_reasons(settings.review, outputs.alignment),
             *picture_reasons(
                 settings.review,
@@ -44,29 +44,30 @@ def review(
                 appearance=outputs.appearance,
                 marked_percent=outputs.marked_percent,
             ),
-            *result_reasons(load_guideline(receptor.guideline), measured, findings.score, settings),
+            *result_reasons(receptor, measured, findings.score, settings),
         )
     )
 
 
-def organ_reasons(declared: Declared, of_site: str) -> tuple[ReviewReason, ...]:
+def organ_reasons(receptor: Receptor, declared: Declared, of_site: str) -> tuple[ReviewReason, ...]:
     """Reasons where the sidecars name another organ than that of the guidelines.
 
     Where no sidecar names one, the organ of the site's settings counts.
     """
-    if any(str(word).strip() for word in declared.organ):
-        return stated("organ", declared.organ, (ORGAN,), ORGAN)[1]
-    _, reasons = stated("organ", (of_site,), (ORGAN,), ORGAN)
-    return tuple(replace(each, params={**each.params, "setting": True}) for each in reasons)
+    of_sidecar = any(str(word).strip() for word in declared.organ)
+    _, reasons = stated("organ", declared.organ if of_sidecar else (of_site,), (ORGAN,), ORGAN)
+    own = {"stain": receptor.stain} if of_sidecar else {"setting": True}
+    return tuple(replace(each, params={**each.params, **own}) for each in reasons)
 
 
 def result_reasons(
-    guideline: Guideline, measured: Measured, score: str | None, settings: Settings
+    receptor: Receptor, measured: Measured, score: str | None, settings: Settings
 ) -> tuple[ReviewReason, ...]:
     """Reasons that the counted nuclei give."""
+    guideline = load_guideline(receptor.guideline)
     return (
         *_stain(measured, settings.nuclear),
-        *_tumor(guideline, measured, settings.review),
+        *_tumor(receptor, guideline, measured, settings.review),
         *(() if score is None else _percent(guideline, measured, settings.nuclear)),
     )
 
@@ -85,7 +86,9 @@ def _stain(measured: Measured, settings: Nuclear) -> Iterator[ReviewReason]:
         yield because(Reason.STAIN_NOT_PROVEN)
 
 
-def _tumor(guideline: Guideline, measured: Measured, settings: Review) -> Iterator[ReviewReason]:
+def _tumor(
+    receptor: Receptor, guideline: Guideline, measured: Measured, settings: Review
+) -> Iterator[ReviewReason]:
     nuclei = int(measured.nuclei.sum())
     if not nuclei:
         yield because(Reason.NO_TUMOR)
@@ -95,7 +98,9 @@ def _tumor(guideline: Guideline, measured: Measured, settings: Review) -> Iterat
     if nuclei < guideline.least_nuclei:
         yield because(Reason.LITTLE_TUMOR, area_mm2=measured.tumor_area_mm2, cells=nuclei)
     if measured.unscored_percent > settings.max_unscored_tumor_percent:
-        yield because(Reason.TUMOR_NOT_SCORED, percent=measured.unscored_percent)
+        yield because(
+            Reason.TUMOR_NOT_SCORED, percent=measured.unscored_percent, stain=receptor.stain
+        )
 
 
 def _percent(guideline: Guideline, measured: Measured, settings: Nuclear) -> Iterator[ReviewReason]:

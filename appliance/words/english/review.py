@@ -21,6 +21,11 @@ def _slide(stain: str) -> str:
     return _SLIDE.get(stain, stain)
 
 
+def _target(p: Params) -> str:
+    """Name of the target slide's stain; reasons of HER2 do not state theirs."""
+    return _slide(p.get("stain", "HER2"))
+
+
 def _unlike(p: Params) -> str:
     focus = p["differs_in"] == "focus"
     return (
@@ -72,8 +77,8 @@ def _outside(p: Params) -> str:
 
 def _not_scored(p: Params) -> str:
     said = (
-        f"{p['percent']:.0f} % of the tumor on the H&E slide has no place on the HER2 slide and is "
-        "not scored."
+        f"{p['percent']:.0f} % of the tumor on the H&E slide has no place on the "
+        f"{_target(p)} slide and is not scored."
     )
     if "all_of" in p:
         said += f" If all of it were {p['all_of']}, the result would be {p['score']}."
@@ -94,8 +99,8 @@ def _unknown(p: Params) -> str:
 
 def _contradicted(p: Params) -> str:
     return (
-        f"The sidecars of the two slides name two different {p['what']}s: that of the HER2 slide "
-        "counts."
+        f"The sidecars of the two slides name two different {p['what']}s: that of the "
+        f"{_target(p)} slide counts."
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fixtures.receptors import nuclear_outputs, register_receptors
 
-from appliance.assays.assay import Assay, StepOutputs
+from appliance.assays.assay import Assay, Declared, StepOutputs
 from appliance.assays.registry import check_assays, find_assay, pairings, vocabulary
 from appliance.domain import ER, HE, PR
 from appliance.findings.codec import load_findings, save_findings
@@ -139,6 +139,23 @@ def test_the_organ_of_the_settings_counts_where_no_sidecar_names_one(
     none = outputs.declared
     assert er.depends_on(CPU, none) != er.depends_on(site, none)
     assert er.depends_on(CPU, named.declared) == er.depends_on(site, named.declared)
+
+
+def test_no_reason_of_a_receptor_speaks_of_another_stain(
+    er: Assay, pr: Assay, tmp_path: Path
+) -> None:
+    both = Declared(organ=("breast", "gastric"))
+    for assay in (er, pr):
+        outputs = nuclear_outputs(
+            tmp_path / assay.name,
+            (990, 5, 5, 10),
+            stain=assay.target.code,
+            on_control=(False, True),
+        )
+        found = reviewed(assay, replace(outputs, declared=both))
+        assert {"organ-contradicted", "tumor-not-scored"} <= set(codes_of(found))
+        said = " ".join(reason.sentence for reason in found.review)
+        assert said.count(f"the {assay.target.code} slide") == 2 and "HER2" not in said
 
 
 def test_what_the_page_withholds_is_not_in_the_report(er: Assay, tmp_path: Path) -> None:
