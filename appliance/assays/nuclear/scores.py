@@ -6,7 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-PROPORTIONS = (0.0, 1.0, 10.0, 100 / 3, 200 / 3)
+DIGITS = 9
+"""Digits to which numbers are rounded before a limit is asked: float shares of exactly 1 % may sum
+to 0.9999999999999999 %."""
+PROPORTIONS = (0.0, 1.0, 10.0, round(100 / 3, DIGITS), round(200 / 3, DIGITS))
 """Percentages above which the proportion score is 1, 2, 3, 4, 5; 1 % itself is 2 (below)."""
 
 
@@ -25,8 +28,7 @@ class Allred:
 
 def positive_percent(percent: Sequence[float]) -> float:
     """Percentage (0-100) of positive nuclei, of the shares of negative, weak, moderate, strong."""
-    # Rounded: float shares of exactly 1 % may sum to 0.9999999999999999 %.
-    return round(sum(percent[1:]), 9)
+    return round(sum(percent[1:]), DIGITS)
 
 
 def interval(positive: int, total: int) -> tuple[float, float]:
@@ -60,9 +62,9 @@ def allred(percent: Sequence[float]) -> Allred:
     (Allred et al., Mod Pathol 1998;11:155; Harvey et al., J Clin Oncol 1999;17:1474).
     """
     positive = positive_percent(percent)
-    mean = average_intensity(percent)
-    if mean is None:
+    if not positive:
         return Allred(proportion=0, intensity=0)
+    mean = round(h_score(percent) / sum(percent[1:]), DIGITS)
     above = sum(positive > limit for limit in PROPORTIONS)
     return Allred(
         proportion=2 if positive == 1 else above, intensity=min(3, max(1, int(mean + 0.5)))

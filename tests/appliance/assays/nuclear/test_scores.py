@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from appliance.assays.nuclear.guideline import load_guideline
@@ -38,6 +40,27 @@ def test_allred_by_the_table(percent: tuple[float, ...], proportion: int, intens
     found = allred(percent)
     assert found == Allred(proportion=proportion, intensity=intensity)
     assert found.total == proportion + intensity
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.integers(0, 60), min_size=4, max_size=4).filter(lambda counts: any(counts[1:])),
+    st.integers(1, 50),
+)
+@example([100, 200, 0, 0], 1)  # exactly 2/3
+@example([100, 0, 200, 0], 1)
+@example([2, 1, 0, 0], 7)  # exactly 1/3
+@example([700, 150, 150, 0], 1)  # a mean of exactly 1.5
+@example([200, 50, 50, 0], 1)
+@example([996, 0, 0, 1], 1)
+def test_allred_of_counted_nuclei_is_exact(parts: list[int], times: int) -> None:
+    counts = [part * times for part in parts]
+    stained, total = sum(counts[1:]), sum(counts)
+    share, mean = Fraction(stained, total), Fraction(sum(k * counts[k] for k in (1, 2, 3)), stained)
+    limits = (Fraction(1, 10), Fraction(1, 3), Fraction(2, 3))
+    proportion = 1 if share < Fraction(1, 100) else 2 + sum(share > limit for limit in limits)
+    found = allred([100 * count / total for count in counts])
+    assert found == Allred(proportion=proportion, intensity=int(mean + Fraction(1, 2)))
 
 
 def test_h_score_and_intensity_by_hand() -> None:
