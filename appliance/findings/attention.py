@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -10,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 ATTENTION_NAME = "attention.npz"
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, BadZipFile, zlib.error)
+"""Errors of reading a damaged file: `RuntimeError` where its bytes say that it is encrypted or
+compressed in a way that Python does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +62,7 @@ class AttentionMap:
                 np.load(stream, allow_pickle=False) as kept,
             ):
                 share, cell_um, slide = (kept[name] for name in ("share", "cell_um", "slide"))
-        except (OSError, ValueError, KeyError, BadZipFile):
+        except _DAMAGED:
             return None
         return cls(share=share, cell_um=float(cell_um), slide=str(slide))
 

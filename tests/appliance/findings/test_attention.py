@@ -38,5 +38,13 @@ def test_a_map_is_read_as_it_was_written_and_a_damaged_one_is_none(tmp_path: Pat
     np.testing.assert_array_equal(kept.share, made().share)
     assert np.nansum(kept.share) == pytest.approx(1)
     file = tmp_path / ATTENTION_NAME
-    file.write_bytes(file.read_bytes()[:100])
-    assert AttentionMap.load(tmp_path) is None
+    whole = file.read_bytes()
+    central = whole.index(b"PK\x01\x02")  # flags at 8, method at 10
+    damaged = [b"", whole[:100]]
+    for place, bit in ((central + 8, 0x01), (central + 8, 0x20), (central + 10, 0x08)):
+        flipped = bytearray(whole)
+        flipped[place] ^= bit  # encrypted, patched, deflated
+        damaged.append(bytes(flipped))
+    for data in damaged:
+        file.write_bytes(data)
+        assert AttentionMap.load(tmp_path) is None
