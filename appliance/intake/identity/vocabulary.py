@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from appliance.intake.identity.words import OTHER_STAINS
+from appliance.intake.identity.words import OF_STAINS, OTHER_STAINS
 
 Kind = Literal["stain", "other", "control", "hybridization"]
 """A `stain` belongs to an assay; the others belong to none and are never scored."""
@@ -73,12 +73,14 @@ class Vocabulary:
     """Words of a laboratory: those of the assays' stains, and those that are known besides.
 
     `stains` gives the words of each stain of an assay, by code; `other` are more words of the lab
-    for stains of no assay. A word of an assay's stain is never one of another kind.
+    for stains of no assay. A word of an assay's stain is never one of another kind: one that the
+    settings replaced is not known, so that its slides are asked about.
     """
 
     def __init__(self, stains: Mapping[str, Sequence[str]], other: Iterable[str] = ()) -> None:
         self._words: dict[str, tuple[str, Kind]] = {}
-        for word in (*OTHER_STAINS, *other):
+        of_assays = {word for code in stains for word in OF_STAINS.get(code, ())}
+        for word in (*(word for word in OTHER_STAINS if word not in of_assays), *other):
             if folded(word):
                 self._words[folded(word)] = (word.upper(), "other")
         for code, words in stains.items():
