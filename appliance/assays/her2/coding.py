@@ -10,6 +10,7 @@ from appliance.assays.assay import ReportContent
 from appliance.assays.her2.guideline import Guideline, load_guideline
 from appliance.assays.her2.second_reader import second_opinions
 from appliance.domain import Her2Score
+from appliance.findings.classes import CLASS_NAMES
 from appliance.findings.findings import RESEARCH_USE, Findings
 from appliance.findings.measured import CellFacts
 from dicom import codes
@@ -82,9 +83,16 @@ def _statuses(findings: Findings) -> list[tuple[Code, Code]]:
     return [(name, codes.STATUSES[status]) for name, status in said if status is not None]
 
 
-def _shares(percent: dict[str, float]) -> list[Measured]:
+def digits_of(findings: Findings, least: int) -> int:
+    """Digits behind the point of the shares: rounding does not take one past a limit."""
+    if findings.as_before or not findings.has_numbers or {*findings.percent} != {*CLASS_NAMES}:
+        return least
+    return load_guideline(findings.guideline).digits(findings.percent, findings.cells, least)
+
+
+def _shares(percent: dict[str, float], digits: int = 2) -> list[Measured]:
     return [
-        (codes.TUMOR_SHARE[_known(name)], round(share, 2), codes.PERCENT)
+        (codes.TUMOR_SHARE[_known(name)], round(share, digits), codes.PERCENT)
         for name, share in percent.items()
     ]
 
@@ -99,7 +107,7 @@ def _of_region(percent: dict[str, float]) -> list[Measured]:
 def _measurements(findings: Findings) -> list[Measured]:
     told = findings.has_numbers
     completeness, intense = _membranes(findings.cells if told else None)
-    measured = _shares(findings.percent) if told else []
+    measured = _shares(findings.percent, digits_of(findings, 2)) if told else []
     measured += [
         (name, round(value, 3), unit)
         for name, value, unit in (

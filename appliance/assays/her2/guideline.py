@@ -14,6 +14,8 @@ from appliance.errors import SettingsError
 from appliance.findings.measured import CellFacts
 
 GUIDELINES = Path(__file__).parent / "guidelines"
+MOST_DIGITS = 9
+"""Most digits behind the point that shares are told with."""
 STEP_PERCENT = 1e-6
 """Step to either side of a limit, in percentage points, at which the outcome is tried."""
 
@@ -137,6 +139,16 @@ class Guideline:
     ) -> Her2Score:
         """Score of the rule that decides."""
         return self.decide(percent, cluster_cells).score
+
+    def digits(self, percent: Mapping[str, float], cells: CellFacts | None, least: int) -> int:
+        """Return how many digits, at least `least`, tell the shares so that their rule holds."""
+        clusters = cells.largest_cluster if cells and self.is_by_clusters(cells) else None
+        rule = self.decide(percent, clusters)
+        for number in range(least, MOST_DIGITS):
+            told = {name: round(share, number) for name, share in percent.items()}
+            if self.decide(told, clusters) == rule:
+                return number
+        return MOST_DIGITS
 
     def distance(
         self, percent: Mapping[str, float], cluster_cells: ClusterCells | None = None

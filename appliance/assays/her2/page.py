@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from appliance.assays.assay import PageWords, Rows
+from appliance.assays.her2.coding import digits_of
 from appliance.assays.her2.guideline import load_guideline
 from appliance.assays.her2.second_reader import second_opinions
 from appliance.findings.classes import CLASS_NAMES
@@ -22,13 +23,13 @@ _LOOKS_AT = {MultipleInstanceReader.name: "tiles of the whole slide"}
 
 def class_rows(findings: Findings) -> Rows:
     """Rows of the shares per class, by area and, where cells were counted, by cells."""
-    told = findings.has_numbers
+    told, digits = findings.has_numbers, digits_of(findings, 1)
     cells = findings.cells if told else None
     rows: Rows = [
         ("Class", "Tumor area", "Cells", "Outline stained", "Complete", "Largest cluster")
     ]
     for name in CLASS_NAMES:
-        row = [name, _percent(findings.percent.get(name) if told else None, 1)]
+        row = [name, _percent(findings.percent.get(name) if told else None, digits)]
         if cells is None:
             row += ["–"] * 4
         else:

@@ -20,6 +20,14 @@ def shares_of(findings: Findings) -> tuple[float, ...]:
     return tuple(findings.percent[name] for name in NUCLEAR_CLASSES)
 
 
+def digits_of(findings: Findings, least: int) -> int:
+    """Digits behind the point of the shares: rounding does not take the percentage past a limit."""
+    if findings.as_before:
+        return least
+    guideline = load_guideline(findings.guideline)
+    return guideline.digits(positive_percent(shares_of(findings)), least)
+
+
 def report(receptor: Receptor, findings: Findings) -> ReportContent:
     """Coded content of the report.
 
@@ -51,9 +59,10 @@ def report(receptor: Receptor, findings: Findings) -> ReportContent:
 def _measurements(receptor: Receptor, findings: Findings) -> list[tuple[Code, float, Code]]:
     percent = shares_of(findings)
     score, mean = allred(percent), average_intensity(percent)
-    measured = [(receptor.positive_cells, round(positive_percent(percent), 2), codes.PERCENT)]
+    digits = digits_of(findings, 2)
+    measured = [(receptor.positive_cells, round(positive_percent(percent), digits), codes.PERCENT)]
     measured += [
-        (codes.NUCLEI_SHARE[name], round(share, 2), codes.PERCENT)
+        (codes.NUCLEI_SHARE[name], round(share, digits), codes.PERCENT)
         for name, share in zip(NUCLEAR_CLASSES, percent, strict=True)
     ]
     if findings.cells is not None:

@@ -11,6 +11,8 @@ from appliance.domain import Binary
 from appliance.errors import SettingsError
 
 GUIDELINES = Path(__file__).parent / "guidelines"
+MOST_DIGITS = 9
+"""Most digits behind the point that a percentage is told with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,12 @@ class Guideline:
     def decide(self, percent: float) -> Rule:
         """Return the rule that decides: the first that holds."""
         return next(rule for rule in self.rules if rule.holds(percent))
+
+    def digits(self, percent: float, least: int) -> int:
+        """Return how many digits, at least `least`, tell a percentage so that its rule holds."""
+        rule = self.decide(percent)
+        told = range(least, MOST_DIGITS)
+        return next((n for n in told if self.decide(round(percent, n)) == rule), MOST_DIGITS)
 
     def rule_of(self, score: str) -> Rule:
         """Return the rule of a score; raises KeyError if there is none."""

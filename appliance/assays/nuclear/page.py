@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from appliance.assays.assay import PageWords, Rows
-from appliance.assays.nuclear.coding import shares_of
+from appliance.assays.nuclear.coding import digits_of, shares_of
 from appliance.assays.nuclear.guideline import load_guideline
 from appliance.assays.nuclear.receptor import Receptor
 from appliance.assays.nuclear.scores import allred, average_intensity, h_score, positive_percent
@@ -29,11 +29,11 @@ def page_of(receptor: Receptor) -> PageWords:
 
 def class_rows(findings: Findings) -> Rows:
     """Rows of the share of tumor nuclei per class."""
-    told = _has_numbers(findings)
+    told, digits = _has_numbers(findings), digits_of(findings, 1)
     shares = zip(NUCLEAR_CLASSES, shares_of(findings), strict=True)
     return [
         ("Nuclei", "Share"),
-        *((name, f"{share:.1f} %" if told else "–") for name, share in shares),
+        *((name, f"{share:.{digits}f} %" if told else "–") for name, share in shares),
     ]
 
 
@@ -41,11 +41,11 @@ def measure_rows(findings: Findings) -> Rows:
     """Rows of the measurements of the whole case."""
     percent, cells = shares_of(findings), findings.cells
     score, mean = allred(percent), average_intensity(percent)
-    told = _has_numbers(findings)
+    told, digits = _has_numbers(findings), digits_of(findings, 1)
     parts = f"{score.total} (proportion {score.proportion}, intensity {score.intensity})"
     return [
         ("Measured", ""),
-        ("Positive tumor nuclei", f"{positive_percent(percent):.1f} %" if told else "–"),
+        ("Positive tumor nuclei", f"{positive_percent(percent):.{digits}f} %" if told else "–"),
         ("Average intensity (1-3)", f"{mean:.1f}" if told and mean is not None else "–"),
         ("Allred score (0-8)", parts if told else "–"),
         ("H-score (0-300)", f"{h_score(percent):.0f}" if told else "–"),

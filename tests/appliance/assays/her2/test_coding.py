@@ -139,6 +139,21 @@ def test_numbers_of_a_case_without_a_score_are_withheld() -> None:
     assert numbers <= {name for name, *_ in again.measurements}
 
 
+@pytest.mark.parametrize(
+    ("strong", "page", "told"), [(10.04, "10.04 %", 10.04), (10.004, "10.004 %", 10.004)]
+)
+def test_shares_are_not_rounded_past_the_limit_that_decided(
+    strong: float, page: str, told: float
+) -> None:
+    """More than 10 % is 3+, and 10.0 % is not."""
+    percent = {"0": 100 - strong, "1+": 0.0, "2+": 0.0, "3+": strong}
+    found = replace(some_findings(), percent=percent)
+    assert values(report(found))[codes.TUMOR_SHARE["3+"].value] == told
+    assert {row[0]: row[1] for row in class_rows(found)}["3+"] == page
+    before = values(report(replace(found, as_before=True)))
+    assert before[codes.TUMOR_SHARE["3+"].value] == round(strong, 2)
+
+
 @pytest.mark.parametrize("status", ["negative", "equivocal", "positive"])
 def test_the_binary_status_is_coded_unless_the_case_waits_for_a_person(status: str) -> None:
     read = replace(READ, binary=status)

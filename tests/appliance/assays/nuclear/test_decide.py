@@ -287,6 +287,31 @@ def test_numbers_of_a_case_without_a_result_are_withheld(
     assert numbers <= told
 
 
+@pytest.mark.parametrize(
+    ("negative", "weak", "score", "page", "report"),
+    [
+        (8996, 1004, "positive", "10.04 %", 10.04),
+        (89_996, 10_004, "positive", "10.004 %", 10.004),
+        (9004, 996, "low positive", "10.0 %", 9.96),
+        (9904, 96, "negative", "0.96 %", 0.96),
+        (99_004, 996, "negative", "0.996 %", 0.996),
+        (9000, 1000, "low positive", "10.0 %", 10.0),
+        (840, 160, "positive", "16.0 %", 16.0),
+    ],
+)
+def test_a_percentage_is_not_rounded_past_the_limit_that_decided(
+    er: Assay, tmp_path: Path, negative: int, weak: int, score: str, page: str, report: float
+) -> None:
+    found = reviewed(er, nuclear_outputs(tmp_path, (negative, weak, 0, 0)))
+    assert found.score == score
+    told = {name: value for name, value, _ in er.objects.report(found).measurements}
+    assert told[codes.ER_CELLS] == told[codes.NUCLEI_SHARE["weak"]] == report
+    assert dict(er.objects.page.measure_rows(found))["Positive tumor nuclei"] == page
+    assert dict(er.objects.page.class_rows(found))["weak"] == page
+    before = er.objects.report(replace(found, as_before=True)).measurements
+    assert before[0][1] == round(report, 2)
+
+
 def test_the_report_codes_status_and_percentage(er: Assay, pr: Assay, tmp_path: Path) -> None:
     low = reviewed(er, nuclear_outputs(tmp_path, (950, 25, 0, 25)))
     content = er.objects.report(low)
