@@ -299,11 +299,15 @@ def _parts(cell: str) -> tuple[str, ...]:
 
 
 def _name(values: Mapping[str, str]) -> str:
-    """Name as DICOM writes it, from one column or two."""
-    family, given = values.get("family_name", ""), values.get("given_name", "")
-    if family or given:
+    """Name as DICOM writes it, from one column or two.
+
+    ``Name`` beside ``Vorname`` is the family's name, unless it holds the given name itself.
+    """
+    family, given, name = (values.get(each, "") for each in ("family_name", "given_name", "name"))
+    if "family_name" not in values and not re.search(r"[\^,]", name):
+        family = "" if set(given.split()) < set(name.split()) else name
+    if family or (given and not name):
         return f"{family}^{given}".rstrip("^")
-    name = values.get("name", "")
     if "^" not in name and name.count(",") == 1:
         family, given = name.split(",")
         return f"{family.strip()}^{given.strip()}".rstrip("^")

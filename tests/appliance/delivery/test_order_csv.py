@@ -17,6 +17,7 @@ from appliance.delivery.orders import ask_orders, check_order_files, order_of
 from appliance.errors import WorklistUnavailableError
 from appliance.settings.orders import Orders
 from appliance.settings.settings import Settings
+from dicom.order import Order, one_patient
 
 GERMAN = (
     "Fallnummer;Pat.-Nr.;Nachname;Vorname;Geb.-Datum;Geschlecht;Färbung;Block;Objektträger-ID\n"
@@ -58,6 +59,27 @@ def test_columns_have_the_names_of_the_site_or_those_that_are_known() -> None:
     assert (order.patient_name, order.patient_birth_date) == ("Muster^Anna", date(1960, 12, 31))
     assert not parsed(text, accession="Nr").of("S26-1")
     assert parsed(text, accession="Nr").of("7")
+
+
+@pytest.mark.parametrize(
+    ("head", "cells", "name"),
+    [
+        ("Name;Vorname", "Meier;Anna", "Meier^Anna"),
+        ("Name;Vorname", "von der Berg;Anna", "von der Berg^Anna"),
+        ("Name;Vorname", "Meier;", "Meier"),
+        ("Name;Vorname", ";Anna", "^Anna"),
+        ("Patient Name;First Name", '"Meier, Anna";Anna', "Meier^Anna"),
+        ("Patient Name;First Name", "Meier^Anna;Anna", "Meier^Anna"),
+        ("Patient Name;First Name", "Meier Anna;Anna", "Meier Anna"),
+        ("Nachname;Vorname;Name", "Meier;Anna;A. Meier", "Meier^Anna"),
+        ("Nachname;Vorname;Name", ";;Meier", "Meier"),
+    ],
+)
+def test_a_name_beside_a_given_name_is_that_of_the_family(head: str, cells: str, name: str) -> None:
+    (order,) = parsed(f"Fall-Nr;PID;{head}\nS26-1;4711;{cells}\n").of("S26-1")
+    assert order.patient_name == name
+    slide = Order(patient_id="4711", patient_name="Huber^Anna")
+    assert one_patient([order, slide]) is (name == "^Anna")
 
 
 def test_a_row_has_the_numbers_of_its_order() -> None:
