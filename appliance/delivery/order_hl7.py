@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import date, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -40,6 +40,7 @@ from appliance.delivery.order_files import (
     OrdersRead,
     marked,
 )
+from appliance.delivery.order_standing import MessagePlace, OrderEntry, standing
 from appliance.errors import WorklistUnavailableError
 from appliance.settings.orders import Orders
 from dicom.errors import ObjectError
@@ -71,23 +72,10 @@ class _MessageError(Exception):
     """A message that cannot be used; the text does not hold its values (PHI)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    """Order of a message; None where the message takes it back.
-
-    `at` is the time of the message (MSH-7), `number` the placer's or filler's number of the order.
-    """
-
-    at: str
-    accession: str
-    number: str
-    order: Order | None
-
-
 def read_hl7(folder: Path, settings: Orders, longest_s: float | None = None) -> OrdersRead:
     """Read the messages of a folder; files that did not change are not parsed again.
 
-    A later message about an order replaces the earlier one.
+    A later message about an order replaces the earlier one (`order_standing`).
 
     Raises
     ------
@@ -97,7 +85,7 @@ def read_hl7(folder: Path, settings: Orders, longest_s: float | None = None) -> 
         If the folder cannot be read.
     """
     now, begun = time.time(), time.monotonic()
-    entries: list[tuple[str, float, str, _Entry]] = []
+    entries: list[tuple[MessagePlace, OrderEntry]] = []
     problems: list[OrderProblem] = []
     for name, facts in _files(folder):
         age_s = now - facts.st_mtime
@@ -111,16 +99,13 @@ def read_hl7(folder: Path, settings: Orders, longest_s: float | None = None) -> 
         found, wrong = _read(
             folder / name, facts.st_mtime_ns, facts.st_size, settings.hl7_accession
         )
-        entries += [(entry.at, facts.st_mtime, name, entry) for entry in found]
+        entries += [((entry.at, facts.st_mtime, name, entry.line), entry) for entry in found]
         if not 0 <= age_s < WRITING_S:
             problems += wrong
-    standing: dict[tuple[str, str], Order | None] = {}
-    for _, _, _, entry in sorted(entries, key=lambda item: item[:3]):
-        standing[entry.accession.casefold(), entry.number] = entry.order
     orders: dict[str, list[Order]] = defaultdict(list)
-    for (accession, _), order in standing.items():
-        if order is not None:
-            orders[accession].append(order)
+    for entry in standing(sorted(entries, key=lambda item: item[0])):
+        if entry.order is not None:
+            orders[entry.accession.casefold()].append(entry.order)
     return OrdersRead(
         orders={accession: tuple(dict.fromkeys(each)) for accession, each in orders.items()},
         problems=tuple(problems[:MOST_PROBLEMS]),
@@ -141,7 +126,7 @@ def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
 @lru_cache(maxsize=100_000)
 def _read(
     path: Path, modified_ns: int, size: int, fields: tuple[str, ...]
-) -> tuple[tuple[_Entry, ...], tuple[OrderProblem, ...]]:
+) -> tuple[tuple[OrderEntry, ...], tuple[OrderProblem, ...]]:
     if size > MOST_MESSAGE_BYTES:
         text = f"the file is larger than {MOST_MESSAGE_BYTES // 2**20} MiB"
         return (), (OrderProblem(file=path.name, line=1, text=text, whole=True),)
@@ -154,17 +139,18 @@ def _read(
 
 def parse_messages(
     name: str, data: bytes, fields: Sequence[str]
-) -> tuple[tuple[_Entry, ...], tuple[OrderProblem, ...]]:
+) -> tuple[tuple[OrderEntry, ...], tuple[OrderProblem, ...]]:
     """Parse the messages of a file; `fields` may hold the accession, the first filled one does."""
-    entries: list[_Entry] = []
+    entries: list[OrderEntry] = []
     problems: list[OrderProblem] = []
     text = marked(data)
     for line, message in _messages(data if text is None else text.encode()):
         try:
             if text is None and not _is_left_alone(message):
-                entries += _entries(text_of(message), fields)
+                found = _entries(text_of(message), fields)
             else:
-                entries += _entries(message.decode(errors="replace"), fields)
+                found = _entries(message.decode(errors="replace"), fields)
+            entries += [replace(entry, line=line) for entry in found]
         except (_MessageError, CharactersError, ObjectError) as err:
             told = f"the message is not used: {err}"
             problems.append(OrderProblem(file=name, line=line, text=told))
@@ -193,7 +179,7 @@ def _is_left_alone(message: bytes) -> bool:
     return bool(kind) and kind not in ORDERS
 
 
-def _entries(text: str, fields: Sequence[str]) -> list[_Entry]:
+def _entries(text: str, fields: Sequence[str]) -> list[OrderEntry]:
     """Orders of a message; none where it is no order.
 
     Raises
@@ -230,7 +216,7 @@ def _split(segments: Sequence[Segment], starts: Sequence[str]) -> list[list[Segm
     return groups
 
 
-def _orders_of(person: Sequence[Segment], fields: Sequence[str], at: str) -> Iterator[_Entry]:
+def _orders_of(person: Sequence[Segment], fields: Sequence[str], at: str) -> Iterator[OrderEntry]:
     names = [name_of(segment) for segment in person]
     if "ORC" not in names and "OBR" not in names:
         return
@@ -248,21 +234,29 @@ def _orders_of(person: Sequence[Segment], fields: Sequence[str], at: str) -> Ite
 
 def _entry(
     person: Sequence[Segment], order: Sequence[Segment], fields: Sequence[str], at: str
-) -> _Entry:
+) -> OrderEntry:
     accession, issuer = _accession(order, fields)
     if not accession:
         raise _MessageError("none of the fields of orders.hl7_accession is filled")
-    numbers = [
-        part(segment, field)
-        for segment in order
+    named = [segment for segment in order if name_of(segment) in ("ORC", "OBR")]
+    placer, filler = (
+        next((n for each in named if (n := number_of(each, field))[0]), ("", ""))
         for field in (2, 3)
-        if name_of(segment) in ("ORC", "OBR")
-    ]
-    number = next((each for each in numbers if each), "")
-    control = [part(segment, 1) for segment in order if name_of(segment) == "ORC"]
-    taken_back = bool(control) and control[0] in CANCELED
-    made = None if taken_back else _order(person, order, accession, issuer)
-    return _Entry(at=at, accession=accession, number=number, order=made)
+    )
+    codes = [part(each, 4) or part(each, 4, 2) for each in named if name_of(each) == "OBR"]
+    control = first_part(order, "ORC", 1)
+    made = None if control in CANCELED else _order(person, order, accession, issuer)
+    return OrderEntry(
+        at=at,
+        accession=accession,
+        placer=placer[0].casefold(),
+        issuer=placer[1].casefold(),
+        filler=filler[0].casefold(),
+        asked=frozenset(code.casefold() for code in codes if code),
+        patient=next((number.casefold() for number, _ in _numbers(person[0])), ""),
+        is_new=control in ("", "NW"),
+        order=made,
+    )
 
 
 def _accession(order: Sequence[Segment], fields: Sequence[str]) -> tuple[str, str]:

@@ -252,6 +252,69 @@ def test_a_later_message_replaces_or_takes_back_the_order(tmp_path: Path) -> Non
     assert [order.patient_id for order in read(folder).of("S26-00031")] == ["4711"]
 
 
+def ordered(*lines: str) -> list[str]:
+    """Segments of orders ``control placer filler code``; ``-`` is empty."""
+    found = []
+    for line in lines:
+        control, *parts = line.replace("-", "").split(" ")
+        placer, filler, code = parts
+        found += [f"ORC|{control}|{placer}|{filler}", f"OBR|1|{placer}|{filler}|{code}"]
+    return found
+
+
+def asked_of(read: OrdersRead, accession: str) -> list[str]:
+    return sorted(text for order in read.of(accession) for text in order.asked)
+
+
+@pytest.mark.parametrize(
+    ("messages", "asked"),
+    [
+        ([("NW - S1 HE", "NW - S1 HER2", "NW - S1 KI67")], ["HE", "HER2", "KI67"]),
+        ([("NW P100 S1 HE", "NW P100 S1 HER2")], ["HE", "HER2"]),
+        ([("NW - S1 HER2",), ("NW - S1 KI67",)], ["HER2", "KI67"]),
+        ([("NW P100 S1 HER2", "CA P100 S1 KI67")], ["HER2"]),
+        ([("NW P100 S1 HER2", "NW P100 S1 KI67"), ("CA P100 S1 KI67",)], ["HER2"]),
+        ([("NW P100 S1 HER2", "NW P100 S1 KI67"), ("CA P100 S1 -",)], []),
+        ([("NW P100 S1 HER2",), ("XO P100 S1 HER2",), ("CA P100 S1 HER2",)], []),
+        ([("NW P1^A S1 HER2",), ("CA P1^B S1 HER2",)], ["HER2"]),
+        ([("NW P1^A S1 HER2",), ("CA P1 S1 HER2",)], []),
+        ([("NW P1 S1 HER2", "CA P1 S1 HER2")], []),
+    ],
+)
+def test_orders_that_share_a_number_do_not_replace_each_other(
+    messages: list[tuple[str, ...]], asked: list[str], tmp_path: Path
+) -> None:
+    for number, lines in enumerate(messages):
+        text = message("OML^O21", *ordered(*lines), at=f"202611201011{number:02}")
+        put(tmp_path / "in", f"{number}.hl7", text)
+    found = read(tmp_path / "in")
+    assert found.problems == ()
+    assert asked_of(found, "S1") == asked
+    # One file may hold them all.
+    joined = b"".join((tmp_path / "in" / f"{n}.hl7").read_bytes() for n in range(len(messages)))
+    put(tmp_path / "one", "all.hl7", joined)
+    assert asked_of(read(tmp_path / "one"), "S1") == asked
+
+
+def test_the_last_message_about_an_order_decides_its_accession(tmp_path: Path) -> None:
+    def send(name: str, line: str, pid: str = PID) -> list[str]:
+        at = f"2026112010{len(list(tmp_path.rglob('*.hl7'))):02}"
+        put(tmp_path / "in", name, message("OML^O21", *ordered(line), at=at, pid=pid))
+        return sorted(read(tmp_path / "in").orders)
+
+    assert send("1.hl7", "NW P1 S1 HER2") == ["s1"]
+    assert send("2.hl7", "XO P1 S2 HER2") == ["s2"]
+    assert send("3.hl7", "CA P1 S2 HER2") == []
+    # Systems that number the orders of each message from 1: another patient's is another order.
+    other = PID.replace("4711", "815")
+    assert send("4.hl7", "NW 1 S3 HER2") == ["s3"]
+    assert send("5.hl7", "XO 1 S4 HER2", other) == ["s3", "s4"]
+    assert send("6.hl7", "NW 1 S5 HER2", other) == ["s3", "s4", "s5"]
+    # An issuer makes the number one order's, whoever the patient is.
+    assert send("7.hl7", "NW 9^EHR S6 HER2") == ["s3", "s4", "s5", "s6"]
+    assert send("8.hl7", "NW 9^EHR S7 HER2", other) == ["s3", "s4", "s5", "s7"]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

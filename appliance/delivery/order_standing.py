@@ -1,0 +1,76 @@
+"""Orders of HL7 v2 messages that stand: later messages replace them or take them back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from dicom.order import Order
+
+MessagePlace: TypeAlias = tuple[str, float, str, int]
+"""Place of a message among all: its time, that of its file, the file's name, and the line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderEntry:
+    """Order of a message; `order` is None where the message takes it back.
+
+    `at` is the time of the message (MSH-7), `line` its place in the file. `placer` and `filler` are
+    the numbers of the order, `issuer` is that of the placer's; `asked` are the codes of OBR-4, and
+    `patient` is the ID, all case-folded and empty where the message does not say. `is_new`: the
+    order control is NW.
+    """
+
+    at: str
+    accession: str
+    placer: str
+    issuer: str
+    filler: str
+    asked: frozenset[str]
+    patient: str
+    is_new: bool
+    order: Order | None
+    line: int = 0
+
+    @property
+    def number(self) -> tuple[str, str, str]:
+        """Number under which an order is known; one of the filler belongs to its accession."""
+        accession = "" if self.placer else self.accession.casefold()
+        return self.placer, "" if self.placer else self.filler, accession
+
+    def is_about(self, other: OrderEntry) -> bool:
+        """Return whether this entry is about the order of an earlier one of the same number.
+
+        Systems write one number for all orders of a case: they are of one order where they ask for
+        the same, or where one does not say. Some number the orders of each message from 1: in
+        another accession it is the order if the number has an issuer, or if it is no new order
+        and of the same patient.
+        """
+        if self.asked and other.asked and not other.asked <= self.asked:
+            return False
+        if self.issuer and other.issuer and self.issuer != other.issuer:
+            return False
+        if self.accession.casefold() == other.accession.casefold() or (
+            self.issuer and other.issuer
+        ):
+            return True
+        return not self.is_new and self.patient == other.patient
+
+
+def standing(entries: Iterable[tuple[MessagePlace, OrderEntry]]) -> list[OrderEntry]:
+    """Return the orders that stand, of entries from the first message to the last.
+
+    Orders of one message stand side by side, but one that is taken back is gone.
+    """
+    found: dict[tuple[str, str, str], list[tuple[MessagePlace, OrderEntry]]] = defaultdict(list)
+    for message, entry in entries:
+        found[entry.number] = [
+            (its, known)
+            for its, known in found[entry.number]
+            if (entry.order is not None and its == message) or not entry.is_about(known)
+        ]
+        if entry.order is not None:
+            found[entry.number].append((message, entry))
+    return [entry for each in found.values() for _, entry in each]
