@@ -25,7 +25,7 @@ from appliance.delivery.order_files import (
     decoded,
 )
 from appliance.errors import WorklistUnavailableError
-from appliance.settings.orders import COLUMNS, Orders
+from appliance.settings.orders import COLUMNS, LOOSE_COLUMNS, Orders
 from dicom.errors import ObjectError
 from dicom.order import Order, OrderedSpecimen, block_in, blocks_of, fitting, plain
 from dicom.request import OrderedRequest
@@ -41,6 +41,9 @@ _SEXES = {
     **dict.fromkeys(("o", "other", "d", "divers"), "O"),
 }
 
+
+_DECIDING = {"accession": "accession", "patient_id": "patient ID"}
+"""Facts that one column alone may hold, and their names in sentences."""
 
 _last_lines: dict[Path, tuple[int, str, int]] = {}
 """Last line of each table: its number, its text, and the table's first time of change with it."""
@@ -133,15 +136,13 @@ def parse_csv(name: str, text: str, columns: Mapping[str, str], form: str) -> Or
     start = next((at for at, line in enumerate(lines) if _is_head(line)), None)
     if start is None:
         return _unusable(name, 1, "the table is empty")
-    delimiter, named = _header(lines[start], columns)
-    missing = [
-        what
-        for what, there in (
-            ("accession", "accession" in named),
-            ("patient ID", "patient_id" in named),
-        )
-        if not there
-    ]
+    delimiter, found_columns = _header(lines[start], columns)
+    for fact, what in _DECIDING.items():
+        if len(several := found_columns.get(fact, {})) > 1:
+            told = f"several columns may be the {what}: {', '.join(several.values())}"
+            return _unusable(name, start + 1, f"{told}. Set orders.columns to name one of them")
+    named = {fact: min(numbers) for fact, numbers in found_columns.items()}
+    missing = [what for fact, what in _DECIDING.items() if fact not in named]
     if missing:
         what = " and for the ".join(missing)
         return _unusable(
@@ -181,26 +182,33 @@ def _unusable(name: str, line: int, text: str) -> OrdersRead:
     return OrdersRead(orders={}, problems=(problem,))
 
 
-def _header(line: str, columns: Mapping[str, str]) -> tuple[str, dict[str, int]]:
-    """Delimiter, and number of the column of each fact: the delimiter that names the most."""
+def _header(line: str, columns: Mapping[str, str]) -> tuple[str, dict[str, dict[int, str]]]:
+    """Delimiter, and the columns of each fact with their names: the delimiter that names the most.
+
+    A column of a loose name is left out beside another one.
+    """
     known = {
         _folded(name): what
         for what, names in COLUMNS.items()
         if what not in columns
         for name in names
     } | {_folded(name): what for what, name in columns.items()}
-    best: tuple[str, dict[str, int]] = (DELIMITERS[0], {})
+    loose = {_folded(name) for name in LOOSE_COLUMNS}
+    best: tuple[str, dict[str, dict[int, str]]] = (DELIMITERS[0], {})
     for delimiter in DELIMITERS:
         with suppress(csv.Error):
             cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
-            named: dict[str, int] = {}
+            named: dict[str, dict[int, str]] = defaultdict(dict)
             for number, cell in enumerate(cells):
                 what = known.get(_folded(cell))
                 if what is not None:
-                    named.setdefault(what, number)
+                    named[what][number] = plain(cell)
             if len(named) > len(best[1]):
                 best = (delimiter, named)
-    return best
+    return best[0], {
+        what: {n: cell for n, cell in found.items() if _folded(cell) not in loose} or found
+        for what, found in best[1].items()
+    }
 
 
 def _folded(name: str) -> str:

@@ -53,6 +53,13 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 """Names of columns that are known, by what they hold. Case, spaces and signs do not count."""
 
+LOOSE_COLUMNS = (
+    *("case", "case number", "order number"),
+    *("Fallnummer", "Fall-Nr", "Auftragsnummer", "Auftrags-Nr"),
+)
+"""Names of the accession in some tables, and of a stay or of a request in others: a column of
+another name comes first."""
+
 _FIELD = re.compile(r"[A-Z][A-Z0-9]{2}-\d{1,2}")
 
 

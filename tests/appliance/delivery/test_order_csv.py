@@ -62,6 +62,34 @@ def test_columns_have_the_names_of_the_site_or_those_that_are_known() -> None:
 
 
 @pytest.mark.parametrize(
+    ("head", "accession", "told"),
+    [
+        ("Fallnummer;Histologienummer;Patientennummer", "2", ""),
+        ("Order Number;Accession Number;MRN", "2", ""),
+        ("Accession;Case;MRN", "1", ""),
+        ("Fall-Nr;Eingangsnummer;Pat-Nr", "2", ""),
+        (
+            "Fallnummer;Auftragsnummer;Pat-Nr",
+            "",
+            "may be the accession: Fallnummer, Auftragsnummer",
+        ),
+        ("Accession;Histo-Nr;Pat-Nr", "", "may be the accession: Accession, Histo-Nr"),
+        ("Accession;PID;MRN", "", "may be the patient ID: PID, MRN"),
+        ("Accession;MRN;MRN", "", "may be the patient ID: MRN, MRN"),
+    ],
+)
+def test_two_columns_that_may_be_one_fact(head: str, accession: str, told: str) -> None:
+    read = parsed(f"{head}\n1;2;3\n")
+    assert list(read.orders) == ([accession] if accession else [])
+    assert [told in problem.sentence for problem in read.problems] == [True] * bool(told)
+    if told:
+        with pytest.raises(WorklistUnavailableError, match=r"Set orders\.columns"):
+            check_order_files(read)
+    chosen = parsed("Accession;PID;MRN\nS26-1;1;4711\n", patient_id="MRN")
+    assert [order.patient_id for order in chosen.of("S26-1")] == ["4711"]
+
+
+@pytest.mark.parametrize(
     ("head", "cells", "name"),
     [
         ("Name;Vorname", "Meier;Anna", "Meier^Anna"),
