@@ -23,6 +23,7 @@ UNIVERSAL_TYPES = frozenset({"DNS", "EUI64", "ISO", "URI", "UUID", "X400", "X500
 """Universal Entity ID Types (PS3.3 Table 10-17)."""
 _BLOCK = re.compile(r"[A-Z]{1,2}\d{1,3}")
 _SEPARATORS = re.compile(r"[\s;:_./#^-]+")
+_SEVERAL = re.compile(r"[;,|+]")
 _WORDS = re.compile(r"[\s,^]+")
 _TITLE = 3
 """Place of the title among the components of a name."""
@@ -111,6 +112,24 @@ class Order:
             accession_issuer=self.accession_issuer,
         )
 
+    def asked_of(self, block: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the texts that are asked of a block, and those that are asked of others alone.
+
+        All are asked of a block that is not known.
+        """
+        named = [(each.asked, each.blocks) for each in self.requests] + [
+            ((each.stain, *texts_in(each.stain)), (each.block,))
+            for each in self.specimens
+            if each.stain and each.block
+        ]
+        here = {text for texts, blocks in named if not blocks or block in blocks for text in texts}
+        known = {text for texts, _ in named for text in texts}
+        elsewhere = known - here if block else set()
+        return (
+            tuple(text for text in self.asked if text not in elsewhere),
+            tuple(text for text in self.asked if text in elsewhere),
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Return a dictionary for `of_json`."""
         born = self.patient_birth_date
@@ -132,6 +151,11 @@ class Order:
         for name in ("other_ids", "asked"):
             facts[name] = tuple(facts.get(name, ()))
         return cls(**facts)
+
+
+def texts_in(cell: str) -> tuple[str, ...]:
+    """Return the texts of a cell that names several stains."""
+    return tuple(part.strip() for part in _SEVERAL.split(cell) if part.strip())
 
 
 def _check_text(what: str, value: str, longest: int = LO_LENGTH) -> None:

@@ -27,13 +27,12 @@ from appliance.delivery.order_files import (
 from appliance.errors import WorklistUnavailableError
 from appliance.settings.orders import COLUMNS, LOOSE_COLUMNS, Orders
 from dicom.errors import ObjectError
-from dicom.order import Order, OrderedSpecimen, block_in, blocks_of, fitting, plain
+from dicom.order import Order, OrderedSpecimen, block_in, blocks_of, fitting, plain, texts_in
 from dicom.request import OrderedRequest
 from dicom.study import LO_LENGTH, SH_LENGTH
 from dicom.uids import is_uid
 
 DELIMITERS = ";,\t|"
-_SEVERAL = re.compile(r"[;,|+]")
 _DATES = ("%Y-%m-%d", "%Y%m%d", "%d.%m.%Y", "%Y/%m/%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
 _SEXES = {
     **dict.fromkeys(("f", "female", "w", "weiblich"), "F"),
@@ -269,7 +268,7 @@ def _order(values: Mapping[str, str], form: str) -> tuple[Order, list[str]]:
         left_out.append("the date of birth cannot be read and is left out; set orders.date")
     if uid and not is_uid(uid):
         left_out.append("the Study Instance UID is no UID and is left out")
-    specimens, asked = _specimens(values), _parts(values.get("stain", ""))
+    specimens, asked = _specimens(values), texts_in(values.get("stain", ""))
     order = Order(
         source="csv",
         uid=uid if is_uid(uid) else "",
@@ -278,7 +277,7 @@ def _order(values: Mapping[str, str], form: str) -> tuple[Order, list[str]]:
         patient_name=_name(values),
         patient_birth_date=born,
         patient_sex=_SEXES.get(values.get("sex", "").casefold(), ""),
-        other_ids=_parts(values.get("other_ids", "")),
+        other_ids=texts_in(values.get("other_ids", "")),
         accession_issuer=values.get("accession_issuer", ""),
         specimens=specimens,
         asked=asked,
@@ -300,10 +299,6 @@ def _requests(
         asked=asked,
     )
     return (request,) if request.names_order else ()
-
-
-def _parts(cell: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in _SEVERAL.split(cell) if part.strip())
 
 
 def _name(values: Mapping[str, str]) -> str:

@@ -131,7 +131,9 @@ def _identified(
     verdict = Identifier(words, settings.identify).verdict(path, evidence)
     # Before the file is hashed: a slide that waits for a worklist comes here each minute.
     is_known = verdict.outcome is Verdicts.IDENTIFIED
-    ordered = ordered_for(verdict.accession, settings, words) if is_known else NOTHING_ORDERED
+    ordered = NOTHING_ORDERED
+    if is_known:
+        ordered = ordered_for(verdict.accession, settings, words, verdict.block)
     facts = replace(facts, fingerprint=known_fingerprint(path, store))
     verdict = doubted(verdict, word, facts.fingerprint, settings.identify)
     if verdict.outcome is Verdicts.CONFLICT:

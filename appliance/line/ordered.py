@@ -31,9 +31,14 @@ NOTHING_ORDERED = Ordered()
 
 
 def ordered_for(
-    accession: str, settings: Settings, vocabulary: Mapping[str, Sequence[str]]
+    accession: str,
+    settings: Settings,
+    vocabulary: Mapping[str, Sequence[str]],
+    block: str = "",
 ) -> Ordered:
     """Ask the laboratory's orders of an accession; `vocabulary` has the words of each stain.
+
+    The stains are those of the slide's `block`, of all blocks where it is not given.
 
     Raises
     ------
@@ -45,14 +50,15 @@ def ordered_for(
     answer = ask_orders(accession, settings)
     found = answer.conflict or ((answer.order,) if answer.order is not None else ())
     return Ordered(
-        patients=tuple(_patient(order, vocabulary) for order in found),
+        patients=tuple(_patient(order, vocabulary, block) for order in found),
         note=answer.note if found else "",
         problems=answer.problems,
     )
 
 
-def _patient(order: Order, vocabulary: Mapping[str, Sequence[str]]) -> Patient:
+def _patient(order: Order, vocabulary: Mapping[str, Sequence[str]], block: str = "") -> Patient:
     born = order.patient_birth_date
+    here, elsewhere = order.asked_of(block)
     return Patient(
         patient_id=order.patient_id,
         issuer=order.issuer,
@@ -62,6 +68,8 @@ def _patient(order: Order, vocabulary: Mapping[str, Sequence[str]]) -> Patient:
         other_ids=order.other_ids,
         study_uid=order.uid,
         accession_issuer=order.accession_issuer,
-        stains=tuple(asked_stains(order.asked, vocabulary)),
+        # What is asked of other blocks is something else here, as is a text of no known stain: an
+        # order that asks nothing of a block is still an order.
+        stains=(*asked_stains(here, vocabulary), *(f"elsewhere: {text}" for text in elsewhere)),
         source=order.source,
     )
