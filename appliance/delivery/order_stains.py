@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from typing import NamedTuple
 
-_IN_SITU = re.compile(r"(?<![a-z])([cdfs]?ish|in[ -]situ)(?![a-z])", re.IGNORECASE)
-"""Words of in situ hybridization: ``HER2 FISH`` asks for no immunostain."""
+_GENES = re.compile(
+    r"(?<![a-zäöüß])(?:"
+    r"(?:[cdfs]|dd|bd|cd|br|iqf|duoc|dual|silver)?ish(?:plus)?\d?|in[ -]?situ|hybridi[sz]\w*"
+    r"|(?:cep|cen|chr|chromosome?)[ -]?17|zyto(?:dot|light)|pathvysion|spot-?light|rnascope"
+    r"|visionarray|[a-zäöü]*sonden?|(?:dna|dual)[ -]?probes?|amplif\w*"
+    r"|ngs|(?:q|rt-?)?pcr|sequen[cz]\w*|mutation\w*"
+    r")(?![a-zäöüß])",
+    re.IGNORECASE,
+)
+"""Words of in situ hybridization and of sequencing: ``HER2 FISH`` asks for no immunostain."""
+_CONTROL = re.compile(
+    r"(?<![a-zäöüß])(?:(?:neg|pos|negativ|positiv|leer)-?)?"
+    r"(?:controls?|kontrollen?|kontrollschnitte?|ctrl|ktrl|kontr)(?![a-zäöüß])",
+    re.IGNORECASE,
+)
+_IMMUNO = re.compile(r"(?<![a-zäöüß])(?:ih[ck]|icc|immun\w*)(?![a-zäöüß])", re.IGNORECASE)
+_BESIDE = re.compile(r"(?:[\W_]|(?:neg|pos|immun)\w*+|ih[ck]|for|für|of)*+", re.IGNORECASE)
+"""What may stand between a stain and the word that makes it a control."""
+_BORDER = re.compile(r"[,;+|\n]|(?<=\s)(?:&|and|und|et|plus|sowie)(?=\s)", re.IGNORECASE)
+"""Border between things that a text asks for."""
 _BETWEEN = r"\s_.&+/-"
 """Characters that separate the parts of a stain's word."""
 
@@ -25,15 +44,59 @@ def asked_stains(texts: Sequence[str], vocabulary: Mapping[str, Sequence[str]]) 
 def stain_codes(text: str, vocabulary: Mapping[str, Sequence[str]]) -> list[str]:
     """Return the codes of the stains whose words a text holds.
 
-    They are whole words, in any case and however their parts are separated: ``HER-2/neu``.
+    They are whole words, in any case and however their parts are separated: ``HER-2/neu``. A stain
+    beside a word of hybridization, sequencing or controls is none: ``HER2 FISH``, but not ``HER2
+    IHC with reflex to FISH``.
     """
-    if _IN_SITU.search(text):
-        return []
-    return [
-        stain
+    hits = sorted(
+        _Hit(*found.span(), stain)
         for stain, words in vocabulary.items()
-        if any(_pattern(word).search(text) for word in (stain, *words))
-    ]
+        for word in (stain, *words)
+        for found in _pattern(word).finditer(text)
+    )
+    asked: set[str] = set()
+    for start, stop in _items(text, hits):
+        within = [hit for hit in hits if start <= hit.start < stop]
+        asked |= {hit.stain for hit in within} - _no_immunostains(text, start, stop, within)
+        # A catalog's name: "HER2, breast, FISH".
+        if len({hit.stain for hit in hits}) == 1 and not _IMMUNO.search(text):
+            rest, genes = _GENES.subn("", text[start:stop])
+            if genes and not re.search(r"[^\W_]", rest):
+                return []
+    return [stain for stain in vocabulary if stain in asked]
+
+
+class _Hit(NamedTuple):
+    """Word of a stain in a text."""
+
+    start: int
+    stop: int
+    stain: str
+
+
+def _items(text: str, hits: Sequence[_Hit]) -> Iterator[tuple[int, int]]:
+    """Start and stop of each thing that a text asks for; ``H & E`` has no border."""
+    start = 0
+    for border in _BORDER.finditer(text):
+        if not any(hit.start <= border.start() < hit.stop for hit in hits):
+            yield start, border.start()
+            start = border.end()
+    yield start, len(text)
+
+
+def _no_immunostains(text: str, start: int, stop: int, hits: Sequence[_Hit]) -> set[str]:
+    """Stains of an item that its words of genes and of controls turn into something else."""
+    found: set[str] = set()
+    if hits and not _IMMUNO.search(text, start, stop):
+        for gene in _GENES.finditer(text, start, stop):
+            before = [hit for hit in hits if hit.start < gene.start()]
+            found.add((before[-1] if before else hits[0]).stain)
+    for control in _CONTROL.finditer(text, start, stop):
+        for hit in hits:
+            first, last = sorted((hit[:2], control.span()))
+            if _BESIDE.fullmatch(text, first[1], max(first[1], last[0])):
+                found.add(hit.stain)
+    return found
 
 
 @cache

@@ -374,10 +374,38 @@ def test_doctor_tells_each_source_with_its_number_of_orders(
         (("",), [""]),
         (("HER2 FISH", "HER2-DISH"), ["HER2 FISH", "HER2-DISH"]),
         (("Ki-67", "SHER2X"), ["Ki-67", "SHER2X"]),
+        (("HER2 IHC with reflex to FISH",), ["HER2"]),
+        (("HER2 IHC / FISH reflex",), ["HER2"]),
+        (("HER2 (4B5) IHC, reflex FISH",), ["HER2"]),
+        (("H&E and HER2 FISH",), ["HE"]),
+        (("FISH HER2; H & E",), ["HE"]),
+        (("H&E, HER2, HER2 FISH",), ["HE", "HER2"]),
+        (("H&E, HER2 and FISH",), ["HE", "HER2"]),
+        (("HER2 IHC, Ki-67 NGS",), ["HER2"]),
+        (("HER2 IHC with controls",), ["HER2"]),
+        (("HER2 Verlaufskontrolle",), ["HER2"]),
+        (("BRAF mutation, HER2",), ["HER2"]),
+        (("Fishman biopsy HER2",), ["HER2"]),
+        (("Probe HER2",), ["HER2"]),
     ],
 )
 def test_stains_of_an_order(texts: tuple[str, ...], stains: list[str]) -> None:
     assert asked_stains(texts, WORDS) == stains
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("HER2 DDISH", "HER2 D-DISH", "HER2 BDISH", "HER2 CDISH", "HER2 BRISH", "HER2 IQFISH"),
+        *("HER2/CEP17", "PathVysion HER2", "HER2 Amplifikation", "HER2 gene amplification"),
+        *("HER2 Dual Probe", "HER2-Sonde", "HER2 Zytolight", "HER2 RNAscope", "HER2 FISHplus"),
+        *("HER2 Hybridisierung", "HER2 in situ hybridization", "HER2 FISH検査", "FISH for HER-2"),
+        *("HER2 Amplification NGS", "HER2 mutation", "HER2, breast, FISH", "HER-2 (HER2) FISH"),
+        *("HER2 negative control", "HER2 Neg. Kontrolle", "HER2 IHC control", "Control: HER2"),
+    ],
+)
+def test_hybridization_sequencing_and_controls_are_no_immunostain(text: str) -> None:
+    assert asked_stains([text], WORDS) == [text]
 
 
 @pytest.mark.parametrize(
