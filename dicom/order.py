@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 from dicom.characters import CONTROL
 from dicom.errors import ObjectError
 from dicom.legal import SEXES
+from dicom.person_names import components_agree, words_agree
 from dicom.request import OrderedRequest
 from dicom.study import LO_LENGTH, SH_LENGTH, StudyFacts, check_length, check_name, is_name
 from dicom.uids import is_uid
@@ -25,9 +26,6 @@ _BLOCK = re.compile(r"[A-Z]{1,2}\d{1,3}")
 _SEPARATORS = re.compile(r"[\s;:_./#^-]+")
 _SEVERAL = re.compile(r"[;,|+]")
 _WORDS = re.compile(r"[\s,^]+")
-_TITLE = 3
-"""Place of the title among the components of a name."""
-_GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,9 +243,10 @@ def _agree(first: Order, second: Order) -> bool:
         (one, two),
         (first.patient_birth_date, second.patient_birth_date),
         (first.patient_sex.replace("O", ""), second.patient_sex.replace("O", "")),
-        *_name_pairs(first.patient_name, second.patient_name),
     ]
-    return all(one == other for one, other in pairs if one and other)
+    return all(one == other for one, other in pairs if one and other) and _names_agree(
+        first.patient_name, second.patient_name
+    )
 
 
 def _ids(order: Order) -> list[str]:
@@ -262,28 +261,14 @@ def _issuer_pairs(first: Order, second: Order) -> Iterator[tuple[str, str]]:
     )
 
 
-def _name_pairs(first: str, second: str) -> Iterator[tuple[str, str]]:
-    """Components of two names, group by group (PS3.5 6.2.1).
+def _names_agree(first: str, second: str) -> bool:
+    """Return whether two names agree group by group (PS3.5 6.2.1).
 
     A group without ``^`` is compared by its words: tables hold ``Müller Jana``.
     """
-    for one, other in zip(_folded(first).split("="), _folded(second).split("="), strict=False):
-        if "^" in one and "^" in other:
-            yield from zip(_components(one), _components(other), strict=False)
-            continue
-        words, others = set(_WORDS.split(one)) - {""}, set(_WORDS.split(other)) - {""}
-        if not (words <= others or others <= words):
-            yield one, other
-
-
-def _components(group: str) -> list[str]:
-    """Components of a group; a title tells no patients apart."""
-    parts = [" ".join(part.split()) for part in group.split("^")]
-    return ["" if number == _TITLE else part for number, part in enumerate(parts)]
-
-
-def _folded(name: str) -> str:
-    """Writing in which ``Müller``, ``MUELLER`` and ``Mueller`` are one name."""
-    folded = unicodedata.normalize("NFC", name).casefold().translate(_GERMAN)
-    letters = unicodedata.normalize("NFKD", folded)
-    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return all(
+        components_agree(one.split("^"), other.split("^"))
+        if "^" in one and "^" in other
+        else words_agree(_WORDS.split(one), _WORDS.split(other))
+        for one, other in zip(first.split("="), second.split("="), strict=False)
+    )

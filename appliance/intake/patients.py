@@ -17,6 +17,7 @@ from typing import Any
 from appliance.domain import Stain
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.tables import CaseRow, SlideRow
+from dicom.person_names import components_agree, words_agree
 
 PATIENTS_DIFFER = "patients-differ"
 """Reason of a case whose slides, or orders, name different patients."""
@@ -34,10 +35,6 @@ _PLACEHOLDERS = frozenset(_WORDS.split())
 _LEAST_COMPONENT = 5
 """Fewest letters of a placeholder beside a name: Na and Null are names of families."""
 _IDEOGRAPHIC = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
-_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
-_ACCENTS = re.compile(r"[\u0300-\u036f]")
-_PREFIX = 3
-"""Place of the title among the components of a name; it tells no patients apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,9 +264,7 @@ def _names_agree(one: str, other: str) -> bool:
 
 def _groups(name: str) -> list[str]:
     """Return the alphabetic, the ideographic and the phonetic group of a name."""
-    # Müller, MUELLER and Mueller are one name, and so are José and Jose.
-    plain = _ACCENTS.sub("", unicodedata.normalize("NFD", _folded(name).translate(_UMLAUTS)))
-    groups = [group.strip("^ ") for group in unicodedata.normalize("NFC", plain).split("=")]
+    groups = [group.strip("^ ") for group in _folded(name).split("=")]
     if len(groups) == 1 and _IDEOGRAPHIC.search(groups[0]):
         # Some systems write ideographs in the alphabetic group.
         return ["", groups[0]]
@@ -280,12 +275,10 @@ def _group_agrees(one: str, other: str) -> bool:
     parts = [[part.strip() for part in group.split("^")] for group in (one, other)]
     if min(map(len, parts)) == 1:
         # Not divided into components: "Muster, Anna".
-        words = [set(filter(_is_stated, re.split(r"[\s,^]+", group))) for group in (one, other)]
-        return words[0] <= words[1] or words[1] <= words[0]
-    pairs = enumerate(zip(*parts, strict=False))
-    return all(
-        a == b for place, (a, b) in pairs if _is_stated(a) and _is_stated(b) and place != _PREFIX
-    )
+        words = [filter(_is_stated, re.split(r"[\s,^]+", group)) for group in (one, other)]
+        return words_agree(*words)
+    stated = [[part if _is_stated(part) else "" for part in each] for each in parts]
+    return components_agree(*stated)
 
 
 def _is_stated(component: str) -> bool:

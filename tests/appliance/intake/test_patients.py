@@ -22,6 +22,7 @@ from appliance.line.whose import let_merged_go
 from appliance.settings.intake import Patients
 from appliance.settings.settings import Settings
 from appliance.words.say import say
+from dicom.order import Order, one_patient
 
 JANE: dict[str, Any] = {
     "patient_id": "PAT-0001",
@@ -116,6 +117,45 @@ def test_what_differs(changes: dict[str, Any], differing: list[str]) -> None:
 )
 def test_groups_of_a_name_are_compared_with_their_like(one: str, other: str, same: bool) -> None:
     assert (differences(Patient(name=one), Patient(name=other)) == []) is same
+
+
+SAME_NAMES = [
+    *(("Müller^A", "Muller^A"), ("Müller^A", "Mueller^A"), ("Öztürk^A", "OZTURK^A")),
+    *(("Müller, Jörg", "Muller^Jorg"), ("Yılmaz^A", "YILMAZ^A"), ("Işık^A", "ISIK^A")),
+    *(("Sørensen^A", "Sorensen^A"), ("Sørensen^A", "Soerensen^A"), ("Łukasz^A", "Lukasz^A")),
+    *(("Đorđević^A", "Dordevic^A"), ("Kjær^A", "Kjaer^A"), ("Åberg^A", "Aberg^A")),
+    *(("Åberg^A", "Aaberg^A"), ("Weiß^A", "WEISS^A"), ("O'Brien^M", "OBrien^M")),
+    *(("O'Brien^M", "O’Brien^M"), ("O'Brien^M", "O Brien^M"), ("D'Angelo^A", "D`Angelo^A")),
+    *(("Meier-Huber^A", "Meier Huber^A"), ("Meier-Huber, A", "Meier Huber^A")),
+    *(("Smith^John^Q", "SMITH^JOHN^QUINCY"), ("Smith^John^Q.", "Smith^John^Q")),
+    *(("Meier^Anna Maria", "Meier^Anna^Maria"), ("Meier^Anna-Maria", "Meier^Anna^Maria")),
+    *(("Doe^Jane M", "Doe^Jane^Mary"), ("Doe^Jane M^Lee", "Doe^Jane^Mary Lee")),
+]
+OTHER_NAMES = [
+    *(("Müller^A", "Miller^A"), ("Meier^A", "Meier^Anna"), ("Smith^John^Q", "Smith^John^Robert")),
+    *(("Meier^Anna Maria", "Meier^Anna^Eva"), ("Meier^Anna Maria", "Meier^Maria^Anna")),
+    *(("M^Anna", "Meier^Anna"), ("Doe^Jane M", "Doe^June^Mary"), ("O'Brien^M", "Brien^M")),
+    *(
+        ("山田^花子", "山本^花子"),
+        ("=やまだ^は", "=やまた^は"),
+        ("Yamada^H=山田^花", "Yamada^H=山田^華"),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [(*names, True) for names in SAME_NAMES] + [(*names, False) for names in OTHER_NAMES],
+)
+def test_writings_of_one_name(one: str, other: str, same: bool) -> None:
+    """Of headers and orders, and of two orders."""
+    slides = Patient(patient_id="7", name=one), Patient(patient_id="7", name=other)
+    orders = [Order(patient_id="7", patient_name=name) for name in (one, other)]
+    for first, second in (slides, slides[::-1]):
+        assert differences(first, second) == ([] if same else ["name"])
+    assert one_patient(orders) is one_patient(orders[::-1]) is same
+    another = Patient(patient_id="8", name=other)
+    assert "patient ID" in differences(slides[0], another)
 
 
 @pytest.mark.parametrize(
