@@ -120,7 +120,13 @@ class Order:
             for each in self.specimens
             if each.stain and each.block
         ]
-        here = {text for texts, blocks in named if not blocks or block in blocks for text in texts}
+        key = block_key(block)
+        here = {
+            text
+            for texts, blocks in named
+            if not blocks or key in map(block_key, blocks)
+            for text in texts
+        }
         known = {text for texts, _ in named for text in texts}
         elsewhere = known - here if block else set()
         return (
@@ -214,6 +220,16 @@ def block_in(identifier: str, accession: str) -> str:
         return ""
     parts = [part for part in _SEPARATORS.split(rest) if part]
     return parts[0] if parts and _BLOCK.fullmatch(parts[0]) else ""
+
+
+def block_key(block: str) -> str:
+    """Return a block as it is compared: ``Block A-01``, ``a 1`` and ``A1`` are one.
+
+    Between numbers a separator stays: 1-1 is not 11.
+    """
+    plain = re.sub(r"^BLOCK[\s.:_-]*(?=\w)", "", block.strip().upper())
+    plain = re.sub(r"(?<=[A-Z])[\s_-]+(?=\d)", "", plain)
+    return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"[\s_-]+", "-", plain))
 
 
 def blocks_of(specimens: Iterable[OrderedSpecimen]) -> tuple[str, ...]:

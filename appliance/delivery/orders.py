@@ -29,7 +29,7 @@ from appliance.settings.tls import Worklist
 from dicom import pacs
 from dicom.association import PacsAddress
 from dicom.errors import PacsRejectedError, PacsUnavailableError
-from dicom.order import Order, OrderedSpecimen, one_patient
+from dicom.order import Order, OrderedSpecimen, block_key, one_patient
 from dicom.request import with_later
 from dicom.study import StudyFacts
 from dicom.uids import deterministic_uid
@@ -90,7 +90,7 @@ def ordered_specimen(
     if kept is None:
         return None
     words = vocabulary(settings)
-    found = [each for each in kept.specimens if each.block == block]
+    found = [each for each in kept.specimens if block_key(each.block) == block_key(block)]
     ids = {each.specimen_id for each in found if each.specimen_id}
     glass = {
         each.container_id

@@ -214,6 +214,34 @@ def test_a_result_answers_the_order_of_its_block_and_stain(lab: Laboratory) -> N
     assert answered_request("S26-9", "A1", "HER2", lab.settings) == (NO_REQUEST, "")
 
 
+@pytest.mark.parametrize(
+    ("cell", "block", "same"),
+    [
+        *((cell, "A1", True) for cell in ("A1", "a1", "A-1", "A 1", "A_1", "A01", "A-01")),
+        *((cell, "A1", True) for cell in ("Block A1", "BLOCK A-1", "Block: A 1", "BlockA1")),
+        ("Block 1", "1", True),
+        *(("01", "1", True), ("1A", "1A", True), ("A-10", "A10", True)),
+        *((cell, "A1", False) for cell in ("B1", "A10", "A11", "1", "A", "1A")),
+        ("1-1", "11", False),
+        *(("1-A1", "1A1", False), ("A1-2", "A12", False)),
+    ],
+)
+def test_a_block_of_a_table_is_that_of_the_slide_however_it_is_written(
+    cell: str, block: str, same: bool, lab: Laboratory
+) -> None:
+    rows = f"S26-1;4711;{cell};HER2;P-7;S26-1-X\n"
+    lab.write(lab.csv, f"Accession;Patient ID;Block;Stain;Placer;Specimen\n{rows}")
+    (lab.hl7 / "one.hl7").unlink()
+    (patient,) = ordered_for("S26-1", lab.settings, WORDS, block).patients
+    assert ("HER2" in patient.stains) is same
+    request, _ = answered_request("S26-1", block, "HER2", lab.settings)
+    assert (request.placer == "P-7") is same
+    specimen = ordered_specimen("S26-1", block, "HER2", lab.settings)
+    assert (specimen is not None and (specimen.block, specimen.specimen_id)) == (
+        same and (block, "S26-1-X")
+    )
+
+
 def test_an_order_for_all_stains_counts_where_none_names_the_stain(lab: Laboratory) -> None:
     lab.table()
     lab.message(HL7.replace("HE^H&E", "B^Breast biopsy"))
