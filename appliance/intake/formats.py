@@ -9,7 +9,14 @@ from appliance.slides.untouched import open_untouched
 
 UNREADABLE_SUFFIXES = frozenset(
     {
+        ".7z",  # packed slides
+        ".afi",  # Leica, fluorescence: a set of SVS files
+        ".bigtiff",
+        ".btf",
+        ".bz2",
         ".czi",  # Zeiss
+        ".ets",  # Olympus: pixels of a VSI
+        ".gz",
         ".i2syntax",  # Philips
         ".isyntax",
         ".j2k",  # JPEG 2000
@@ -18,21 +25,33 @@ UNREADABLE_SUFFIXES = frozenset(
         ".kfb",  # KFBIO
         ".lif",  # Leica confocal
         ".lsm",  # Zeiss confocal
-        ".mdsx",  # Motic
+        ".mds",  # Motic
+        ".mdsx",
         ".nd2",  # Nikon
         ".ndpis",  # Hamamatsu, fluorescence: a set of NDPI files
         ".oir",  # Olympus confocal
         ".qptiff",  # Akoya
+        ".rar",
         ".sdpc",  # TEKSQRAY
+        ".szi",  # Smart In Media
+        ".tar",
+        ".tf2",  # OME
+        ".tf8",
+        ".tgz",
         ".tmap",  # UNIC
+        ".tron",  # InteMedic
         ".vms",  # Hamamatsu, several JPEG files
         ".vmu",
         ".vsi",  # Olympus
+        ".xz",
         ".zarr",  # OME-NGFF, a folder
+        ".zip",
         ".zvi",  # Zeiss
     }
 )
 """Suffixes, in lower case."""
+OTHER = "other"
+"""Key of the count of files that are of no known format: their suffix may be part of a name."""
 MOST_SET_BYTES = 65536
 """Most bytes of an NDPIS file that are looked at."""
 

@@ -15,11 +15,14 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from appliance.intake.formats import UNREADABLE_SUFFIXES, channels_of
+from appliance.intake.formats import OTHER, UNREADABLE_SUFFIXES, channels_of
 from appliance.intake.path_names import is_below, name_of, suffix_of
+from appliance.slides.dicom_header import header_of
 from appliance.slides.files import SLIDE_SUFFIXES, may_be_dicom
 from appliance.slides.junk import is_junk
 
+DICOM_START_BYTES = 132
+"""Bytes that tell whether a file is DICOM (PS3.10 section 7.1)."""
 Identity = tuple[int, int]
 """Device and inode of a folder or file."""
 
@@ -59,7 +62,7 @@ class Listing:
         self.unreadable: set[str] = set()
         """Folders that could not be listed."""
         self.formats: Counter[str] = Counter()
-        """Files of formats that cannot be read here, by suffix."""
+        """Files that cannot be read here, by suffix; `OTHER` counts those of no known format."""
 
     def under(self, root: str) -> Iterator[Folder]:
         """Yield the folders of a root and below it.
@@ -116,7 +119,8 @@ class Listing:
     ) -> tuple[Folder, list[str]]:
         """Part a folder's entries: files that may belong to a slide, and subfolders to list."""
         folder, below = Folder(path), list[str]()
-        data_of_mrxs = {e.name[:-5] for e in entries if suffix_of(e.name) == ".mrxs"}
+        data = {e.name[:-5] for e in entries if suffix_of(e.name) == ".mrxs"}
+        data |= {f"_{e.name[:-4]}_" for e in entries if suffix_of(e.name) == ".vsi"}
         channels = self._channels(entries)
         for entry in entries:
             name = entry.name
@@ -127,7 +131,7 @@ class Listing:
                 if entry.is_dir(follow_symlinks=False):
                     if suffix in UNREADABLE_SUFFIXES:
                         self.formats[suffix] += 1
-                    elif name not in data_of_mrxs:
+                    elif name not in data:
                         below.append(entry.path)
                 elif suffix in UNREADABLE_SUFFIXES:
                     self.formats[suffix] += entry.is_file()
@@ -150,7 +154,10 @@ class Listing:
             if self._lists(os.path.realpath(entry.path)):
                 return
         if stat.S_ISREG(facts.st_mode):
-            folder.files.append(ListedFile(entry.path, facts.st_size, facts.st_mtime_ns))
+            file = ListedFile(entry.path, facts.st_size, facts.st_mtime_ns)
+            folder.files.append(file)
+            if _is_of_no_format(file):
+                self.formats[OTHER] += 1
 
     def _lists(self, path: str) -> bool:
         """Return whether a file without links in its path is listed by itself."""
@@ -170,6 +177,13 @@ class Listing:
         return any(fnmatchcase(name_of(below), p) for p in self._names) or any(
             fnmatchcase(below, p) or fnmatchcase(below + "/", p) for p in self._patterns
         )
+
+
+def _is_of_no_format(file: ListedFile) -> bool:
+    """Return whether a file is no slide by its suffix, and not DICOM by its first bytes."""
+    if suffix_of(file.path) in SLIDE_SUFFIXES or file.size_bytes < DICOM_START_BYTES:
+        return False
+    return header_of(*file) is None
 
 
 def identity_of(path: str) -> Identity:

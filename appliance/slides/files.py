@@ -17,6 +17,16 @@ TIFF_SUFFIXES = frozenset({".svs", ".tif", ".tiff", ".ndpi", ".bif", ".scn", ".s
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 SLIDE_SUFFIXES = TIFF_SUFFIXES | DICOM_SUFFIXES | {".mrxs"}
 """Suffixes, in lower case, of files that stand for a slide."""
+_BESIDE = """
+.json .xml .txt .csv .tsv .toml .yaml .yml .ini .cfg .conf .log .md .htm .html .pdf .rtf .doc .docx
+.xls .xlsx .jpg .jpeg .png .gif .bmp .webp .geojson .annotations .ndpa .xmp .md5 .sha1 .sha256 .crc
+.db .sqlite .dat .lock .lnk .url .hl7 .py .sh .bat .exe .dll .bak .old .orig .swp
+.tmp .temp .part .partial .filepart .crdownload .download
+"""
+BESIDE_SUFFIXES = frozenset(_BESIDE.split())
+"""Suffixes, in lower case, of files that lie beside slides, and of copies: never a slide."""
+NEVER_DICOM = BESIDE_SUFFIXES | (SLIDE_SUFFIXES - DICOM_SUFFIXES)
+"""Suffixes, in lower case, of files whose first bytes are not looked at."""
 DICOM_DIRECTORY = "dicomdir"
 """Name, in lower case, of the index of a DICOM file set (PS3.10 section 8.6): no slide."""
 
@@ -24,15 +34,15 @@ DICOM_DIRECTORY = "dicomdir"
 def may_be_dicom(name: str) -> bool:
     """Return whether a file of this name may be a DICOM file; its first bytes decide.
 
-    Exports name files by UIDs, or without a suffix.
+    Exports name files by UIDs, without a suffix, or with points in what follows: ``1.2.3.4_L0``.
     """
     lower = name.lower()
     if lower.startswith((".", "~")):  # hidden, or a copy under way
         return False
     _, dot, suffix = lower.rpartition(".")
-    if not dot or suffix.isdecimal():
+    if not dot:
         return lower != DICOM_DIRECTORY
-    return f".{suffix}" in DICOM_SUFFIXES
+    return f".{suffix}" not in NEVER_DICOM
 
 
 def is_dicom_slide(path: Path) -> bool:

@@ -7,13 +7,16 @@ import os
 import socket
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from fixtures.site import PATIENCE_S, WINDOW_S, Site
 
 from appliance.intake.report import read_report
 from appliance.ledger.tables import SlideRow
+from appliance.slides import dicom_header
 from appliance.slides.files import fingerprint, fingerprints
+from appliance.slides.untouched import open_untouched
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -206,3 +209,48 @@ def test_an_index_of_mrxs_that_leads_nowhere_ends(site: Site) -> None:
     data[28:32] = struct.pack("<i", 2**31 - 1)
     index.write_bytes(data)
     assert site.arrive() == {slide.name: "arriving"}
+
+
+WRAPPED = """
+a.zip a.dcm.zip a.tar a.svs.gz a.btf a.bigtiff a.ome.tf2 a.tf8 a.mds a.szi a.afi a.tron a.ets
+"""
+UNKNOWN = "a.svs_ a.svs.1 a.meier S26-1.S26-2 a.unheard nosuffix"
+
+
+def test_slides_in_other_wrappings_are_said_once_and_without_their_names(
+    site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    read: list[str] = []
+
+    def opened(path: Path | str) -> BinaryIO:
+        read.append(str(path))
+        return open_untouched(path)
+
+    monkeypatch.setattr(dicom_header, "open_untouched", opened)
+    names = [*WRAPPED.split(), *UNKNOWN.split(), "b.xml", "b.jpg", "b.dcm.part", "b.tandem.toml"]
+    for name in names:
+        (site.scans / name).write_bytes(bytes(200))
+    touch(site.scans, "just-begun")
+    for _ in range(3):
+        assert site.run(1) == {}
+    formats = dict(site.scan.report.formats)
+    assert formats.pop("other") == len(UNKNOWN.split())
+    assert set(formats) == {f".{name.rpartition('.')[2]}" for name in WRAPPED.split()}
+    (line,) = [r.getMessage() for r in caplog.records if "cannot be read" in r.getMessage()]
+    assert line.endswith(" other") and ".szi" in line
+    assert not any(word in caplog.text for word in ("meier", "s26", "S26", "unheard"))
+    # Bytes of a file that did not change are looked at once.
+    looked = sorted(Path(path).name for path in read if "begun" not in path)
+    assert looked == sorted(UNKNOWN.split())
+
+
+@pytest.mark.parametrize("name", ["1.2.3.4_L0", "HP19.754_A5_HE", "a.dcm;1", "a.ima", "a.dic"])
+def test_dicom_of_any_suffix_is_a_slide_by_its_first_bytes(site: Site, name: str) -> None:
+    header = struct.pack("<HH2sH", 8, 0x60, b"CS", 2) + b"SM"
+    series = struct.pack("<HH2sH", 0x20, 0xE, b"UI", 6) + b"1.2.3\0"
+    data = bytes(128) + b"DICM" + header + series
+    (site.scans / name).write_bytes(data)
+    (site.scans / f"{name}.part").write_bytes(data)
+    assert site.run() == {name: "arriving"}
+    assert "other" not in site.scan.report.formats
