@@ -38,7 +38,13 @@ from appliance.settings.installation import installation_salt
 from appliance.settings.settings import Settings
 from appliance.settings.workitems import WorkItems
 from dicom import ups
-from dicom.errors import DicomError, PacsRejectedError, SpoolError
+from dicom.errors import (
+    ConnectionLostError,
+    DicomError,
+    PacsRejectedError,
+    PacsUnavailableError,
+    SpoolError,
+)
 from dicom.uids import deterministic_uid, uid_as_name
 from dicom.ups import Output, WorkItem
 from dicom.wado import Series, retrieve_series
@@ -142,27 +148,42 @@ class WorkList:
         Raises
         ------
         DicomError
-            If the server cannot be asked.
+            If the server cannot be asked, or, at the end, if an item could not be gone on with.
         OSError
             If the spool cannot be written.
         """
         records = {record.uid: record for record in self._records()}
-        for record in records.values():
-            self._try(record)
+        troubles = [self._try(record) for record in records.values()]
         for item in ups.find_work(self._address):
             if item.uid not in records and self._is_ours(item):
-                self._try(self._noted(item))
+                troubles.append(self._try(self._noted(item)))
+        for trouble in troubles:
+            if trouble is not None:
+                raise trouble
 
-    def _try(self, record: Record) -> None:
-        """Go on with one work item; one that cannot go on holds up no other."""
+    def _try(self, record: Record) -> PacsUnavailableError | None:
+        """Go on with one work item; one that cannot go on holds up no other.
+
+        What it has to wait for is returned: a server that answers, but not for this item.
+
+        Raises
+        ------
+        ConnectionLostError
+            If the server of the items does not answer: it would not for the others.
+        """
         if record.ended or self._stop.is_set():
-            return
+            return None
         try:
             self._go_on(record)
+        except ConnectionLostError:
+            raise
+        except PacsUnavailableError as err:
+            return err
         except (PacsRejectedError, RecordDamagedError) as err:
             if self._refused.get(record.uid) != str(err):
                 log.warning("a work item cannot go on: %s", err)
             self._refused[record.uid] = str(err)
+        return None
 
     def _is_ours(self, item: WorkItem) -> bool:
         wanted = self._wanted
@@ -201,15 +222,20 @@ class WorkList:
             log.info("a work item was taken: %d series", len(record.series))
             record = replace(record, claimed=True)
             self._keep(record)
+        late = self._clock() - record.claimed_at > 3600 * self._wanted.patience_hours
         try:
-            self._fetch(record)
+            if not late:
+                self._fetch(record)
+            elif not self._is_fetched(record):
+                raise PacsRejectedError("its slides did not come in time")
         except PacsRejectedError as err:
             log.warning("a work item is canceled: %s", err)
             reason = codes.DCM.ObjectSetIncomplete
             self._cancel(record, reason, "The slides could not be fetched.")
             return
+        except ConnectionLostError as err:  # of this series alone, as far as is known
+            raise PacsUnavailableError(str(err)) from err
         standing = self._standing(record)
-        late = self._clock() - record.claimed_at > 3600 * self._wanted.patience_hours
         if standing.ended and standing.cases:
             self._complete(record, standing.cases)
         elif standing.ended or late:
@@ -238,7 +264,7 @@ class WorkList:
             raise PacsRejectedError("it names no series")
         address = web_address(self._wanted, record.retrieve_url)
         for series in record.series:
-            final = self._folder(record.uid) / uid_as_name(series.series_uid)
+            final = self._series_folder(record, series)
             if final.is_dir():
                 continue
             part = self._wanted.folder / RECORDS / f"{record.uid}-{series.series_uid}"
@@ -249,6 +275,10 @@ class WorkList:
             sync_tree(part)  # a folder with its final name is never fetched again
             part.rename(final)
             log.info("a series of a work item was fetched: %d instances", count)
+
+    def _is_fetched(self, record: Record) -> bool:
+        """Return whether all series are there."""
+        return all(self._series_folder(record, each).is_dir() for each in record.series)
 
     def _standing(self, record: Record) -> Standing:
         with self._ledger.transaction() as tx:
@@ -332,6 +362,9 @@ class WorkList:
 
     def _folder(self, uid: str) -> Path:
         return self._wanted.folder / uid_as_name(uid)
+
+    def _series_folder(self, record: Record, series: Series) -> Path:
+        return self._folder(record.uid) / uid_as_name(series.series_uid)
 
     def _record_file(self, uid: str) -> Path:
         return self._wanted.folder / RECORDS / f"{uid_as_name(uid)}.json"

@@ -29,7 +29,7 @@ from appliance.line.workitems import WorkList
 from appliance.operations.start_checks import folder_problems
 from appliance.settings.settings import Settings
 from dicom.dicomweb import WebAddress
-from dicom.errors import PacsRejectedError, PacsUnavailableError, SpoolError
+from dicom.errors import ConnectionLostError, PacsRejectedError, PacsUnavailableError, SpoolError
 from dicom.wado import Series
 
 UID = "1.2.3.4.5"
@@ -46,6 +46,7 @@ class Site:
         self.now = 1000.0
         self.fetched: list[tuple[str, str]] = []
         self.trouble: Exception | None = None
+        self.lost_series: set[str] = set()
         self.settings = Settings(
             state_dir=folder / "state",
             watch={"folders": [str(self.spool)]},
@@ -59,6 +60,8 @@ class Site:
     def _retrieve(self, address: WebAddress, series: Series, to: Path) -> int:
         if self.trouble is not None:
             raise self.trouble
+        if series.series_uid in self.lost_series:
+            raise ConnectionLostError("the series ended in the middle of an instance")
         self.fetched.append((address.url, series.series_uid))
         (to / "1.dcm").write_bytes(b"")
         return 1
@@ -332,6 +335,25 @@ def test_trouble_of_the_spool_names_no_path(site: Site, raised_by: type[Exceptio
         thread.join(60)
     told = "the folder of the work list cannot be used (No space left on device)"
     assert work.sign().trouble == told
+
+
+def test_a_series_that_never_comes_holds_up_no_other_item_and_ends_in_time(site: Site) -> None:
+    site.server.items[UID] = work_item(UID, [ONE])
+    site.lost_series = {ONE[1]}
+    with pytest.raises(PacsUnavailableError, match="in the middle of an instance"):
+        site.turn()
+    other = "1.2.3.4.6"  # comes after the one that is held up, and goes on
+    site.server.items[other] = work_item(other, [TWO])
+    with pytest.raises(PacsUnavailableError, match="in the middle of an instance"):
+        site.turn()
+    assert [series for _, series in site.fetched] == [TWO[1]]
+    assert [site.server.state(uid) for uid in (UID, other)] == ["IN PROGRESS"] * 2
+    assert [uid for uid, _, words in site.server.progress if "are fetched" in words] == [other]
+    site.now += 3600 * 73
+    site.turn()
+    assert site.server.state(UID) == "CANCELED"
+    item = site.server.items[UID]["00741002"]["Value"][0]
+    assert item["0074100E"]["Value"][0]["00080100"]["Value"] == ["110523"]
 
 
 def test_an_item_without_an_end_is_canceled_in_time(site: Site) -> None:
