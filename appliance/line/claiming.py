@@ -119,9 +119,10 @@ def _work_of(tx: Transaction, context: StepContext, row: CaseRow | SlideRow | No
 def wait_for_slides(tx: Transaction, case: CaseRow, now: float) -> None:
     """Take back a case whose slide's file changed since the case became ready.
 
-    Its result is of the former file, and so is what a person accepted.
+    Its result is of the former file, as are what a person accepted and the attempts that failed.
     """
     case.findings_key = case.score = ""
+    case.worker_crashes, case.step_tries, case.not_before = 0, 0, 0.0
     case.review = case.overruled = "[]"
     set_reason(case, "slide-changed")
     tx.advance(case, CaseState.WAITING, now=now, code="slide-changed", reason=case.reason)

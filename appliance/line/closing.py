@@ -182,7 +182,8 @@ def take_back_case(context: StepContext, job: Job[CaseRow], err: SourceChangedEr
             there = tx.slide(id_of(slide))
             if there is not None and slide.path == err.path and there.state == slide.state:
                 take_slide_back(tx, there, now)
-        if row is not None:
+        # A slide that is set aside gives its place to an older scan, and the case waits already.
+        if row is not None and _is_same(row, job.row):
             wait_for_slides(tx, row, now)
 
 

@@ -26,6 +26,7 @@ from appliance.errors import (
     WorkerStartError,
     WorklistUnavailableError,
 )
+from appliance.intake.arrange import DAY_S
 from appliance.intake.block import make_ready
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import TRANSITIONS, CaseState, SlideState
@@ -685,3 +686,43 @@ def test_a_file_that_is_another_one_each_time_is_read_each_time(line: Line) -> N
             assert row is not None
             assert row.state == SlideState.ARRIVING
             tx.advance(row, SlideState.ARRIVED, now=line.now)
+
+
+def test_an_older_scan_takes_the_place_of_a_touched_slide_of_a_case(line: Line) -> None:
+    def of_day(path: Path, *_: object) -> IdentifiedSlide:
+        found = identified(path)
+        day = 1 if path.parent.name == "former" else 2
+        facts = replace(found.facts, fingerprint=str(path))
+        return replace(found, facts=facts, scanned_at=DAY_S * day + 60)
+
+    newer = str(line.scans / "S26-1_A1_HE.svs")
+    well, touched = line.told.answers["analyze"], SourceChangedError(newer)
+    line.told.answers["identify_slide"] = of_day
+    line.told.answers["analyze"] = lambda *given: touched if given[2].facts.path == newer else well
+    line.arrive("S26-1_A1_HE.svs", "former/S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    with line.ledger.transaction() as tx:
+        for row in tx.slides():
+            row.created_at = line.now
+    for _ in range(4):
+        line.work()
+        line.now += 4000
+        with line.ledger.transaction() as tx:
+            row = tx.slide(1)
+            if row is not None and row.state == SlideState.ARRIVING:
+                tx.advance(row, SlideState.ARRIVED, now=line.now)
+    assert (line.slide(1).state, line.slide(1).reason) == (SlideState.QUARANTINED, "file-touched")
+    assert line.slide(2).state == SlideState.READ
+    assert line.case().score == "2+"
+
+
+def test_a_case_of_another_file_has_its_attempts_anew(line: Line) -> None:
+    path = str(line.scans / "S26-1_A1_HE.svs")
+    left: list[Exception] = [WorkerDiedError("died"), SLOW, SourceChangedError(path)]
+    line.told.answers["analyze"] = lambda *_: left.pop(0)
+    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    for _ in range(3):
+        line.work()
+        line.now += 100
+    row = line.case()
+    assert (row.state, row.reason, left) == (CaseState.WAITING, "slide-changed", [])
+    assert (row.worker_crashes, row.step_tries, row.not_before) == (0, 0, 0.0)
