@@ -11,18 +11,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from appliance.delivery.destinations.contract import Answer, Destination, Instance, Proof
+from appliance.delivery.ends import ABSENT, case_state
 from appliance.delivery.index import sound_contents
 from appliance.delivery.intact import is_intact, take_back, write_again
 from appliance.delivery.left_out import NO_DESTINATION, is_left_out, still_wanted
 from appliance.delivery.queueing import in_order
 from appliance.delivery.replaced_since import REPLACED_SINCE, ReplacedSince
 from appliance.delivery.scanned import ScannedFiles, is_scanned
+from appliance.delivery.waiting import (
+    LONGEST_UNPROVEN_S,
+    LOOK_SECONDS,
+    MOST_ASKED,
+    after_failure_s,
+    wait_s,
+)
 from appliance.errors import (
     DestinationRejectedError,
     DestinationUnavailableError,
@@ -35,6 +42,7 @@ from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import WITHOUT_RESULT, CaseState, DeliveryState
 from appliance.ledger.queries import LEFT_OUT, NOTES, SLIDE_CHANGED, SLIDE_TRUSTED, WITHDRAWN
 from appliance.ledger.tables import DeliveryRow, fact, params_of, set_reason
+from appliance.ledger.transaction import Transaction
 from appliance.settings.destinations import DicomSlides
 from appliance.settings.settings import Settings
 from dicom.status import Outcome, Verdict
@@ -43,9 +51,6 @@ log = logging.getLogger(__name__)
 
 AWAY = "away"
 """Code of the trouble of a destination that cannot be reached; it counts no attempt."""
-ABSENT = "slide-absent"
-"""Code of the trouble of a scanner's image that a destination has not; words of kind ``delivery``,
-and of kind ``case`` for a case that is sent but for that."""
 RESULT_REFUSED = "result-refused"
 """Code of the trouble of a note that rejects a result, where the new result was refused."""
 _OPEN = (DeliveryState.QUEUED, DeliveryState.SENT, DeliveryState.UNPROVEN)
@@ -92,6 +97,7 @@ class Outbox:
         self._clock = clock
         self._replaced = ReplacedSince(ledger, settings)
         self._told: set[int] = set()  # cases whose trouble is in the log already
+        self._looked: float | None = None  # when unproven cases were looked at last
 
     def run(self) -> None:
         """Send and prove everything that is due, then end the cases whose deliveries have ended.
@@ -101,12 +107,14 @@ class Outbox:
         StoppedError
             If `stop` was set between two objects of a case.
         """
+        now, last = self._clock(), self._looked
+        is_time = last is None or not 0.0 <= now - last < LOOK_SECONDS
         with self._ledger.transaction() as tx:
-            # Twice: a wait is spread by a quarter.
-            longest_wait_s = 2 * self._settings.delivery.last_retry_seconds
-            due = tx.due_deliveries(self._clock(), longest_wait_s)
+            if last is None:  # another way of proof may have been set
+                tx.ask_again(self._destinations)
+            due = self._due(tx, now)
         away: dict[str, Trouble] = {}
-        for (case_id, name), found in in_order([row for row in due if self._is_ours(row)]):
+        for (case_id, name), found in in_order(due):
             if self._stop.is_set():
                 return
             self._step()
@@ -119,10 +127,12 @@ class Outbox:
                 sharing = tx.cases_of_deliveries(rows)
             for each in {case_id, *sharing}:
                 self._close_case(each)
+        if is_time:
+            self._looked = now
         if not self._strays:
             return
         with self._ledger.transaction() as tx:
-            through = tx.cases_whose_deliveries_ended()
+            through = tx.cases_whose_deliveries_ended(unproven=is_time)
         for case_id in through:
             self._close_case(case_id)
 
@@ -132,10 +142,18 @@ class Outbox:
             there = [tx.session.get(DeliveryRow, row.id) for row in rows]
         return [row for row in there if row is not None and row.state in _OPEN]
 
-    def _is_ours(self, row: DeliveryRow) -> bool:
-        return row.destination in self._destinations or (
-            self._strays and row.destination not in self._slides_there
-        )
+    def _due(self, tx: Transaction, now: float) -> list[DeliveryRow]:
+        """Return what is due at the destinations of this outbox, and what is astray if it takes it.
+
+        Twice the longest wait: a wait is spread by a quarter.
+        """
+        longest_s = 2 * self._settings.delivery.last_retry_seconds
+        mine, known = list(self._destinations), list(self._slides_there) if self._strays else None
+        waited_s = max(longest_s, 2 * LONGEST_UNPROVEN_S)
+        return [
+            *tx.due_deliveries(now, longest_s, mine, known),
+            *tx.due_unproven(now, waited_s, mine, known, limit=MOST_ASKED),
+        ]
 
     def _deliver(self, rows: list[DeliveryRow], name: str) -> Trouble | None:
         """Send and prove a case's rows; return the trouble of a destination that is away."""
@@ -365,18 +383,12 @@ class Outbox:
             self._give_up(row)
 
     def _postpone(self, row: DeliveryRow, trouble: Trouble, wait: float) -> None:
-        times = self._settings.delivery
-        # Spread objects that failed together; by UID, so that the spread is the same each time.
-        spread = zlib.crc32(f"{row.sop_instance_uid} {row.attempts}".encode()) / 2**32
-        wait = min(max(wait, times.first_retry_seconds), times.last_retry_seconds)
         set_reason(row, trouble.code, trouble.params)
-        row.not_before = self._clock() + wait * (0.75 + 0.5 * spread)
+        row.not_before = self._clock() + wait_s(row, wait, self._settings.delivery)
         self._save(row)
 
     def _after_failure(self, row: DeliveryRow) -> float:
-        """Wait in seconds after a failed attempt; it doubles with each."""
-        doublings = min(max(row.attempts - 1, 0), 30)
-        return self._settings.delivery.first_retry_seconds * 2.0**doublings
+        return after_failure_s(row, self._settings.delivery)
 
     def _save(self, row: DeliveryRow) -> bool:
         """Save a row; not one whose state another thread or a command has changed meanwhile."""
@@ -452,21 +464,8 @@ class Outbox:
             listed = (*contents["objects"], *contents.get("scanned", ()))
             current = {entry["sop_instance_uid"] for entry in listed}
             rows = still_wanted(tx, tx.deliveries(case_id), self._settings, now)
-            state, reason = _case_state([row for row in rows if row.sop_instance_uid in current])
+            state, reason = case_state([row for row in rows if row.sop_instance_uid in current])
             set_reason(case, reason)
             tx.session.add(case)
             if case.state != state:
                 tx.advance(case, state, now=now, reason=reason)
-
-
-def _case_state(deliveries: Sequence[DeliveryRow]) -> tuple[CaseState, str]:
-    """Return the state of a case and its reason, by the states of its deliveries."""
-    states = {row.state for row in deliveries}
-    if states & {DeliveryState.QUEUED, DeliveryState.SENT}:
-        absent = any(row.reason == ABSENT for row in deliveries)
-        return CaseState.WRITTEN, ABSENT if absent else ""
-    if DeliveryState.REFUSED in states:
-        return CaseState.UNDELIVERED, "refused"
-    if DeliveryState.UNPROVEN in states:
-        return CaseState.UNPROVEN, "unproven"
-    return CaseState.DELIVERED, ""

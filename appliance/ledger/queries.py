@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from sqlalchemy import ColumnElement, or_, true
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
@@ -175,18 +176,43 @@ class Queries:
             ).where(CaseDeliveryRow.case_id == case_id)
         return list(self.session.exec(query).all())
 
-    def due_deliveries(
-        self, now: float, longest_wait_s: float = LONGEST_WAIT_S
+    def due_unproven(
+        self,
+        now: float,
+        longest_wait_s: float,
+        names: Sequence[str],
+        known: Sequence[str] | None = None,
+        *,
+        limit: int,
     ) -> list[DeliveryRow]:
-        """Return the deliveries to be sent or proven now, in the order of sending.
+        """Return unproven deliveries to be asked for now, those that waited longest first.
 
+        `names` and `known` are those of `due_deliveries`.
+        """
+        query = select(DeliveryRow).where(
+            DeliveryRow.state == DeliveryState.UNPROVEN,
+            due(col(DeliveryRow.not_before), now, longest_wait_s),
+            _of(names, known),
+        )
+        return list(self.session.exec(query.order_by(col(DeliveryRow.not_before)).limit(limit)))
+
+    def due_deliveries(
+        self,
+        now: float,
+        longest_wait_s: float = LONGEST_WAIT_S,
+        names: Sequence[str] = (),
+        known: Sequence[str] | None = (),
+    ) -> list[DeliveryRow]:
+        """Return the deliveries to be sent now, or proven for the first time, in order of sending.
+
+        They are those of the destinations `names`, and, but for None, of all that are not `known`.
         A delivery that waits for longer than `longest_wait_s` was booked under a wrong clock.
 
         Reports of a case are sent one after the other: a correction never overtakes the report
         that it corrects. A note that rejects the objects of a replaced result is sent after these
         objects and after the result that is in force; slides hold it up no longer than others.
         """
-        open_states = (DeliveryState.QUEUED, DeliveryState.SENT, DeliveryState.UNPROVEN)
+        open_states = (DeliveryState.QUEUED, DeliveryState.SENT)
         older = aliased(DeliveryRow)
         overtakes = (
             select(older.id)
@@ -217,6 +243,7 @@ class Queries:
         query = select(DeliveryRow).where(
             col(DeliveryRow.state).in_(open_states),
             due(col(DeliveryRow.not_before), now, longest_wait_s),
+            _of(names, known),
             ~overtakes,
             ~comes_early,
         )
@@ -241,19 +268,34 @@ class Queries:
         query = select(CaseDeliveryRow.case_id).where(col(CaseDeliveryRow.delivery_id).in_(ids))
         return sorted(set(self.session.exec(query).all()))
 
-    def cases_whose_deliveries_ended(self) -> list[int]:
-        """Return the ids of written and unproven cases that no delivery keeps in their state."""
+    def cases_whose_deliveries_ended(self, *, unproven: bool = True) -> list[int]:
+        """Return the ids of written cases that no delivery keeps in their state.
+
+        With `unproven` those of unproven cases, too: there may be very many.
+        """
         sending = (DeliveryState.QUEUED, DeliveryState.SENT)
-        return [
-            *self._cases_without(CaseState.WRITTEN, sending),
-            *self._cases_without(CaseState.UNPROVEN, (*sending, DeliveryState.UNPROVEN)),
-        ]
+        ended = self._cases_without(CaseState.WRITTEN, sending)
+        if unproven:
+            unproven_too = (*sending, DeliveryState.UNPROVEN)
+            ended += self._cases_without(CaseState.UNPROVEN, unproven_too)
+        return ended
 
     def _cases_without(self, state: CaseState, deliveries: Sequence[DeliveryState]) -> list[int]:
         having = (
             select(CaseDeliveryRow.case_id)
             .join(DeliveryRow, col(DeliveryRow.id) == CaseDeliveryRow.delivery_id)
-            .where(col(DeliveryRow.state).in_(deliveries))
+            .where(CaseDeliveryRow.case_id == CaseRow.id, col(DeliveryRow.state).in_(deliveries))
+            .exists()
         )
-        found = select(CaseRow.id).where(CaseRow.state == state, col(CaseRow.id).not_in(having))
+        found = select(CaseRow.id).where(CaseRow.state == state, ~having)
         return [case_id for case_id in self.session.exec(found).all() if case_id is not None]
+
+
+def _of(names: Sequence[str], known: Sequence[str] | None) -> ColumnElement[bool]:
+    mine = col(DeliveryRow.destination).in_(names)
+    if known is None:
+        return mine
+    if not known:
+        return true()
+    astray = col(DeliveryRow.destination).not_in(known)
+    return or_(mine, astray) if names else astray

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -178,6 +178,12 @@ class Transaction(Queries):
         if self.session.get(CaseDeliveryRow, (case_id, row.id)) is None:
             self.session.add(CaseDeliveryRow(case_id=case_id, delivery_id=row.id or 0))
             self.session.flush()
+
+    def ask_again(self, destinations: Iterable[str]) -> None:
+        """Let destinations be asked now for what they could not say is kept."""
+        unproven = col(DeliveryRow.state) == DeliveryState.UNPROVEN
+        theirs = unproven & col(DeliveryRow.destination).in_(list(destinations))
+        self.session.connection().execute(update(DeliveryRow).where(theirs).values(not_before=0.0))
 
     def unlink(self, case_id: int, row: DeliveryRow) -> None:
         """Leave an object that several cases share to the others."""

@@ -16,8 +16,8 @@ from sqlalchemy import func
 from sqlalchemy import select as columns
 from sqlmodel import col, select
 
+from appliance.delivery.ends import ABSENT
 from appliance.delivery.left_out import waiting_for_a_person
-from appliance.delivery.outbox import ABSENT
 from appliance.ledger.daily import backup_trouble
 from appliance.ledger.heartbeat import read_sign
 from appliance.ledger.lifecycle import SLIDES_UNDER_WAY, CaseState, DeliveryState

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from appliance.artifacts import SUMS_NAME, ArtifactKey, ArtifactStore, adopt
+from appliance.delivery import outbox
 from appliance.delivery.destinations.contract import (
     After,
+    Answer,
     Before,
     Instance,
     Proof,
@@ -28,6 +31,7 @@ from appliance.delivery.outbox import Outbox
 from appliance.delivery.queueing import enqueue_case
 from appliance.domain import HE, Identity
 from appliance.errors import DestinationUnavailableError, SettingsError, StoppedError
+from appliance.intake.arrange import DAY_S
 from appliance.intake.block import hold, reopen, withdraw
 from appliance.ledger.daily import backup_ledger
 from appliance.ledger.ledger import Ledger
@@ -78,9 +82,13 @@ class Desk:
         )
         self.ledger = Ledger(self.settings.ledger_url)
         self.told = Told()
-        self.outbox = Outbox(self.ledger, self.settings, {"told": self.told}, lambda: self.now)
+        self.restart()
         for number in range(1, cases + 1):
             self.add(number)
+
+    def restart(self) -> None:
+        """Open the outbox as a daemon does that starts."""
+        self.outbox = Outbox(self.ledger, self.settings, {"told": self.told}, lambda: self.now)
 
     def add(self, number: int) -> None:
         key = self.write(number)
@@ -270,6 +278,46 @@ def test_what_nobody_can_prove_is_asked_again_and_never_delivered(tmp_path: Path
     desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
 
 
+def test_what_nobody_can_prove_is_asked_for_ever_more_rarely(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.told.proofs = {f"1.{kind}": Proof.UNKNOWN for kind in KINDS}
+    asked: list[float] = []
+    prove = desk.told.prove
+
+    def noted(instances: Sequence[Instance]) -> dict[str, Answer]:
+        asked.extend(desk.now for each in instances if each.ref.sop_instance_uid == "1.SR")
+        return prove(instances)
+
+    desk.told.prove = noted  # type: ignore[method-assign]
+    for _ in range(8 * 56):
+        desk.outbox.run()
+        desk.now += 3 * 3600
+    waits = [later - before for before, later in pairwise(asked)]
+    assert len(asked) < 35  # at most one each 17 minutes before: each of these 448 turns
+    assert 4 * DAY_S < max(waits) <= 1.25 * 7 * DAY_S + 3 * 3600
+    desk.told.proofs.clear()
+    desk.restart()  # another way of proof may be set since
+    desk.outbox.run()
+    assert desk.case() == CaseState.DELIVERED
+
+
+def test_new_objects_wait_for_no_crowd_of_unproven_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "MOST_ASKED", 4)
+    desk = Desk(tmp_path, cases=4)
+    desk.told.proofs = {f"{n}.{kind}": Proof.UNKNOWN for n in range(1, 5) for kind in KINDS}
+    desk.outbox.run()
+    desk.told.proofs.clear()
+    desk.now += 1e6
+    desk.add(5)
+    desk.outbox.run()
+    assert desk.case(5) == CaseState.DELIVERED
+    states = [row.state for row in desk.all_rows()]
+    assert (states.count("unproven"), states.count("proven")) == (8, 7)
+    desk.run_until(lambda: all(desk.case(n) == CaseState.DELIVERED for n in range(1, 6)))
+
+
 def test_each_destination_gets_the_objects_it_wants(tmp_path: Path) -> None:
     desk = Desk(tmp_path, FolderDestination(name="told", objects=("SR", "SEG")))
     desk.outbox.run()
@@ -401,8 +449,9 @@ class TestSharedSlide:
         shared.outbox.run()
         assert shared.told.sent == []
 
+    @pytest.mark.parametrize("restarts", [True, False])
     def test_a_kill_after_the_last_proof_leaves_no_case_unproven(
-        self, shared: Desk, monkeypatch: pytest.MonkeyPatch
+        self, shared: Desk, monkeypatch: pytest.MonkeyPatch, restarts: bool
     ) -> None:
         shared.told.proofs = {"1.WSM": Proof.UNKNOWN}
         shared.outbox.run()
@@ -412,6 +461,10 @@ class TestSharedSlide:
         with monkeypatch.context() as killed:
             killed.setattr(Outbox, "_close_case", lambda *_: None)
             shared.outbox.run()
+        if restarts:
+            shared.restart()
+        else:  # the ledger was locked just then
+            shared.now += 601
         shared.outbox.run()
         assert [shared.case(n) for n in (1, 2)] == [CaseState.DELIVERED] * 2
 
