@@ -11,7 +11,15 @@ from pathlib import Path
 from sqlalchemy import Engine, NullPool, create_engine, event
 
 from appliance.ledger import events
-from appliance.ledger.backups import Backup, goes_on_from, make_backup, set_to_take_up, to_take_up
+from appliance.ledger.backups import (
+    Backup,
+    backups_of,
+    goes_on_from,
+    make_backup,
+    set_goes_on_from,
+    set_to_take_up,
+    to_take_up,
+)
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lock import LOCK_SLICE_MS, WriteLock
 from appliance.ledger.lost import ARTIFACTS, check_not_emptied, check_not_lost
@@ -47,7 +55,7 @@ def open_at_start(url: str, stop: threading.Event) -> Ledger:
             lock.patiently(lambda: _open(file))
             restored = _restored(file)
             if _look_over(file):
-                _migrate(file, lock)
+                _migrate(file, lock, restored)
     ledger = Ledger(url, stop)
     with ledger.transaction() as tx:
         if restored is not None:
@@ -117,10 +125,10 @@ def _reader(file: Path) -> Engine:
     return engine
 
 
-def _migrate(file: Path, lock: WriteLock) -> None:
+def _migrate(file: Path, lock: WriteLock, restored: Backup | None) -> None:
     from appliance.ledger.migrations.migrate import migrate  # Alembic, which few starts need
 
-    backup = make_backup(file)
+    backup = _backed_up(file, restored)
     began = time.monotonic()
     found = migrate(file, lock)
     log.warning(
@@ -129,3 +137,21 @@ def _migrate(file: Path, lock: WriteLock) -> None:
         time.monotonic() - began,
         backup.name,
     )
+
+
+def _backed_up(file: Path, restored: Backup | None) -> Backup:
+    """Return a backup of the ledger as it is; one is made where there is none.
+
+    A migration that fails is tried again and again: its backups must not fill the disk. A backup
+    that was `restored` does not tell that the migration began.
+    """
+    with _reader(file).connect() as connection:
+        query = "SELECT id, hash FROM event ORDER BY id DESC LIMIT 1"
+        event, head = connection.exec_driver_sql(query).one_or_none() or (0, "")
+        schema = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    for backup in backups_of(file):
+        same = (backup.event, backup.head, backup.schema) == (event, head, schema)
+        if same and backup.whole and (restored is None or backup.name != restored.name):
+            set_goes_on_from(file, backup)
+            return backup
+    return make_backup(file)

@@ -14,13 +14,16 @@ import pytest
 from fixtures.ledgers import LEDGERS, load_ledger
 from sqlmodel import SQLModel
 
-from appliance.errors import LedgerError
+from appliance.errors import DiskFullError, LedgerError
 from appliance.ledger.backups import backups_of, folder_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
+from appliance.ledger.migrations import migrate
+from appliance.ledger.queries import RESTORED
 from appliance.ledger.schema import SCHEMA, TABLES
 from appliance.ledger.start import open_at_start
 from appliance.ledger.verify import verify
+from appliance.operations.backup import restore_ledger
 from appliance.operations.status import status_of
 from appliance.settings.settings import Settings
 
@@ -233,3 +236,36 @@ def test_columns_of_the_model_are_those_of_the_tables() -> None:
         assert set(SQLModel.metadata.tables[str(table.__tablename__)].columns.keys()) == set(
             table.model_fields
         )
+
+
+def test_a_migration_that_fails_again_and_again_makes_one_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(state_dir=tmp_path)
+    file = load_ledger(LEDGERS[-1], settings.ledger_file)
+
+    def full(*_: object) -> str:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    def fail_thrice() -> None:
+        with monkeypatch.context() as disk:
+            disk.setattr(migrate, "migrate", full)
+            for _ in range(3):
+                with pytest.raises(DiskFullError):
+                    start(file)
+
+    fail_thrice()
+    (backup,) = backups_of(file)
+    start(file).close()
+    assert backups_of(file) == [backup]
+    # One that was restored is not the one before its own migration: it would not be taken up.
+    restore_ledger(settings)
+    fail_thrice()
+    assert len(backups_of(file)) == 2
+    for _ in range(2):
+        ledger = start(file)
+        with ledger.transaction() as tx:
+            assert tx.was_restored() and len(tx.notes(RESTORED)) == 1
+        ledger.close()
