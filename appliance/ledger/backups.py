@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,8 @@ TO_TAKE_UP = "to-take-up.json"
 LEFT_ALONE = "left_alone-*.txt"
 """Files of the state folder that name what was there at the first start (`intake.left_alone`).
 Without them all that waits in a watched folder would be left alone by ``start_from_now``."""
+INTERRUPTED_S = 3600.0
+"""Age from which a part of a backup is what an interrupted one left."""
 _HEAD_LETTERS = 12
 
 
@@ -68,11 +70,12 @@ def make_backup(file: Path) -> Backup:
     part.unlink(missing_ok=True)
     try:
         backup = _copied(file, part)
+        # First: `prune` removes no backup without its description.
+        _write(folder / _description(backup), json.dumps(asdict(backup), indent=1))
         part.replace(folder / backup.name)
     finally:
         part.unlink(missing_ok=True)
-    for name in (Path(backup.name).with_suffix(".json").name, NEWEST):
-        _write(folder / name, json.dumps(asdict(backup), indent=1))
+    _write(folder / NEWEST, json.dumps(asdict(backup), indent=1))
     copy_salt(file.parent)
     _copy_left_alone(file.parent, folder, over=True)
     _sync(folder)
@@ -198,7 +201,8 @@ def prune(file: Path, keep: int) -> int:
     """Remove all but the newest `keep` good backups and the newest damaged one.
 
     Returns how many were removed. A damaged ledger is backed up again and again: its backups must
-    neither take the place of good ones nor fill the disk.
+    neither take the place of good ones nor fill the disk. What backups left that were killed goes,
+    too.
     """
     known = backups_of(file)
     gone = [backup for backup in known if backup.whole][keep:]
@@ -207,7 +211,28 @@ def prune(file: Path, keep: int) -> int:
         path = folder_of(file) / backup.name
         path.unlink(missing_ok=True)
         path.with_suffix(".json").unlink(missing_ok=True)
+    _sweep(folder_of(file))
     return len(gone)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove copies without an end or a description, and descriptions without a copy.
+
+    One that is younger than `INTERRUPTED_S` may be of a process that goes on.
+    """
+    now = time.time()
+    left = [*folder.glob("*.part*")]
+    stamped = "ledger-*T*Z-*"  # another name is of a person
+    for pattern, other in ((f"{stamped}.sqlite", ".json"), (f"{stamped}.json", ".sqlite")):
+        left += [each for each in folder.glob(pattern) if not each.with_suffix(other).exists()]
+    for path in left:
+        with suppress(OSError):
+            if now - path.stat().st_mtime > INTERRUPTED_S:
+                path.unlink()
+
+
+def _description(backup: Backup) -> str:
+    return Path(backup.name).with_suffix(".json").name
 
 
 def _number(connection: sqlite3.Connection, table: str) -> int:

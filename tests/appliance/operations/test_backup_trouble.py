@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.ledger.backups import backups_of, folder_of
-from appliance.ledger.daily import backup_if_due
+from appliance.ledger import backups
+from appliance.ledger.backups import backups_of, folder_of, make_backup
+from appliance.ledger.daily import backup_if_due, backup_ledger
 from appliance.ledger.ledger import Ledger
 from appliance.operations.doctor import examine
 from appliance.operations.metrics import metrics_text
@@ -57,3 +58,30 @@ def test_that_there_never_was_a_backup_is_told(settings: Settings) -> None:
     for hours, told in ((47, False), (49, True)):
         os.utime(salt, (time.time(), time.time() - 3600 * hours))
         assert ("no good backup" in told_of(settings)) == told
+
+
+def test_what_killed_backups_left_is_removed(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nas").mkdir()
+    folder, long_ago = folder_of(settings.ledger_file), time.time() - 4000
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for cut_off in ("_copied", "_write", "_sync"):
+        with monkeypatch.context() as kill:
+            kill.setattr(backups, cut_off, killed)
+            with pytest.raises(KeyboardInterrupt):
+                make_backup(settings.ledger_file)
+    for name in (".111.part", ".111.part-journal", "ledger-20261130T020000000000Z-3c1f.sqlite"):
+        (folder / name).write_bytes(b"x")  # of a process that has no chance to clean up
+        os.utime(folder / name, (long_ago, long_ago))
+    kept = folder / "ledger-before-the-move.sqlite"
+    kept.write_bytes(b"x")  # a person's
+    os.utime(kept, (long_ago, long_ago))
+    (folder / ".222.part").write_bytes(b"x")  # another process writes it now
+    backup_ledger(settings)
+    known = {each.name for each in backups_of(settings.ledger_file)}
+    assert {path.name for path in folder.glob("*.sqlite")} == known | {kept.name}
+    assert [path.name for path in folder.glob(".*")] == [".222.part"]
