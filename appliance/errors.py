@@ -12,6 +12,7 @@
     │   ├── LedgerUnwritableError
     │   ├── WeightsUnusableError
     │   ├── DeviceUnusableError
+    │   ├── MachineShortError
     │   ├── SourceChangedError
     │   ├── ArtifactDamagedError
     │   ├── TookTooLongError
@@ -119,6 +120,13 @@ class DeviceUnusableError(TransientError):
 
     wait_seconds = 60.0
     code = "device-unusable"
+
+
+class MachineShortError(TransientError):
+    """The machine is short of memory, threads, processes or open files: the site's trouble."""
+
+    wait_seconds = 60.0
+    code = "machine-short"
 
 
 class SourceChangedError(TransientError):

@@ -38,6 +38,7 @@ from appliance.line.fork_server import (
     own_modules,
     server_pid,
 )
+from appliance.line.machine import is_short
 from appliance.line.worker import ALIVE, BEAT_SECONDS, READY, WorkerSetup, serve
 from appliance.settings.logs import Logging
 
@@ -137,8 +138,9 @@ class Child:
             raise WorkerDiedError("the worker process died")
         ended_well, value = pickle.loads(answer)  # noqa: S301  from our own process
         if not ended_well:
-            # After a fault of a GPU each call of the process fails: the next step gets another.
-            if isinstance(value, (DeviceUnusableError, RuntimeError)):
+            # After a fault of a GPU each call of the process fails, and one that is short of files
+            # or memory may have lost them: the next step gets another.
+            if isinstance(value, (DeviceUnusableError, RuntimeError)) or is_short(value):
                 self.close()
             raise value
         return value

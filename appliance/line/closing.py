@@ -16,6 +16,7 @@ from appliance.errors import (
     CaseHeldError,
     FolderAwayError,
     LookAgainError,
+    MachineShortError,
     SlideError,
     SourceChangedError,
     TookTooLongError,
@@ -31,6 +32,7 @@ from appliance.ledger.transaction import Transaction
 from appliance.ledger.waits import wait_until
 from appliance.line.claiming import CaseWork, Work, wait_for_slides
 from appliance.line.context import Job, StepContext
+from appliance.line.machine import SHORT
 from appliance.line.site_trouble import LOOKED
 from appliance.line.slide_steps import take_slide_back
 
@@ -209,7 +211,7 @@ def retry_slide(context: StepContext, job: Job[SlideRow], err: TransientError) -
             params = {"message": str(err)}
             # One note of each trouble, not one for each attempt: a share may be away for days.
             if row.reason != err.code or (
-                crashes + tries > job.row.worker_crashes + job.row.step_tries
+                crashes + tries % SHORT > job.row.worker_crashes + job.row.step_tries % SHORT
             ):
                 tx.note(row.subject, "try-again", now, reason=err.code, params=params)
             set_reason(row, err.code, params)
@@ -243,7 +245,8 @@ def _tries(row: SlideRow | CaseRow, err: TransientError) -> int:
     if isinstance(err, FolderAwayError):
         return 0
     looked = LOOKED if isinstance(err, LookAgainError) else 0
-    return row.step_tries + isinstance(err, TookTooLongError) + looked
+    short = SHORT if isinstance(err, MachineShortError) else 0
+    return row.step_tries + isinstance(err, TookTooLongError) + looked + short
 
 
 def log_failure(row: SlideRow | CaseRow, err: Exception) -> None:

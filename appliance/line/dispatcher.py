@@ -40,6 +40,7 @@ from appliance.line.closing import (
 )
 from appliance.line.context import Done, Job, R, Step, StepContext
 from appliance.line.executors import Slot
+from appliance.line.machine import machine_short
 from appliance.line.site_trouble import second_look, site_trouble
 
 OF_THE_LEDGER = (LedgerError, SQLAlchemyError)
@@ -81,7 +82,9 @@ def _work_on_case(context: StepContext, slot: Slot, work: CaseWork) -> None:
     except TransientError as err:
         retry_case(context, job, err)
     except Exception as err:  # noqa: BLE001  the per-step boundary
-        held = site_trouble(err, context.settings, tuple(job.slides.values()), slot)
+        held = machine_short(err, job.row) or site_trouble(
+            err, context.settings, tuple(job.slides.values()), slot
+        )
         if held is None and (held := second_look(err, job.row)):
             log_failure(job.row, err)
         if held is not None:
@@ -108,7 +111,7 @@ def _work_on_slide(context: StepContext, slot: Slot, work: SlideWork) -> None:
     except TransientError as err:
         retry_slide(context, job, err)
     except Exception as err:  # noqa: BLE001  the per-step boundary
-        held = site_trouble(err, context.settings, (job.row,), slot)
+        held = machine_short(err, job.row) or site_trouble(err, context.settings, (job.row,), slot)
         if held is None and (held := second_look(err, job.row)):
             log_failure(job.row, err)
         if held is not None:

@@ -24,6 +24,7 @@ from appliance.intake.presence import KnownFolders, is_away
 from appliance.ledger.tables import CaseRow, SlideRow
 from appliance.line.child import Limits
 from appliance.line.executors import Slot
+from appliance.line.machine import SHORT
 from appliance.settings.settings import Settings
 from appliance.slides.places import daemons_path
 
@@ -95,7 +96,7 @@ def second_look(err: Exception, row: SlideRow | CaseRow) -> LookAgainError | Non
     is_final = isinstance(err, PermanentError)
     if isinstance(err, SlideError):
         is_final = err.reason not in _MAY_COME_BACK
-    if is_final or row.step_tries >= LOOKED:
+    if is_final or row.step_tries % SHORT >= LOOKED:
         return None
     return LookAgainError(f"A step failed ({type(err).__name__}). It is tried once more.")
 

@@ -42,6 +42,7 @@ OF_THE_SITE = (
     "ledger-unwritable",
     "weights-unusable",
     "device-unusable",
+    "machine-short",
     "worklist-away",
     "cluster-away",
     "worker-start",

@@ -19,6 +19,10 @@ ALERTS: Words = {
         "The device of the networks fails, or its memory is used up: see nvidia-smi and the log. "
         "Work goes on by itself."
     ),
+    "machine-short": (
+        "The machine is short of memory, threads, processes or open files: see what else runs on "
+        "it. Work goes on by itself."
+    ),
     "worklist-away": "The worklist does not answer; slides and cases wait for their orders.",
     "cluster-away": "The cluster's scheduler does not answer; steps wait for it.",
     "worker-start": (

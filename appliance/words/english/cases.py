@@ -106,6 +106,7 @@ CASE_REASONS: Words = {
     "ledger-unwritable": "{message}",
     "weights-unusable": "{message}",
     "device-unusable": "{message}",
+    "machine-short": "{message}",
     "source-changed": "{message}",
     "artifact-damaged": "{message}",
     "object-damaged": "A DICOM object is not what was written; it is written again, then sent.",

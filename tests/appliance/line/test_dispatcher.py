@@ -618,6 +618,47 @@ def test_attempts_past_the_deadline_and_a_second_look_are_counted_apart(
     assert (line.slide().state, line.slide().reason, left) == (state, reason, [])
 
 
+SHORT_OF = [
+    MemoryError(),
+    RuntimeError("can't start new thread"),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+    OSError(errno.EMFILE, "Too many open files"),
+]
+
+
+@pytest.mark.parametrize("error", SHORT_OF, ids=str)
+@pytest.mark.parametrize("step", ["inspect_slide", "analyze"])
+def test_a_machine_that_is_short_of_memory_for_a_while_blames_no_slide(
+    line: Line, step: str, error: Exception
+) -> None:
+    well, line.told.answers[step] = line.told.answers[step], error
+    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    for _ in range(5):
+        line.work()
+        line.now += 61
+    row = line.case() if step == "analyze" else line.slide()
+    assert row.reason == "machine-short" and line.notes(row.subject) == ["try-again"]
+    with line.ledger.transaction() as tx:
+        assert set(held_by_site(tx)) == {"machine-short"}
+    line.told.answers[step] = SLOW  # each kind is counted alone
+    line.work()
+    line.told.answers[step] = well
+    line.now += 61
+    line.work()
+    assert line.case().score == "2+" and line.slide().state == SlideState.READ
+    assert line.slide().step_tries == 0
+
+
+def test_a_slide_that_always_needs_more_memory_than_there_is_is_set_aside(line: Line) -> None:
+    line.told.answers["inspect_slide"] = MemoryError()
+    line.arrive("S26-1_A1_HE.svs")
+    for _ in range(32):
+        assert line.slide().state != SlideState.QUARANTINED
+        line.work()
+        line.now += 61
+    assert (line.slide().state, line.slide().reason) == (SlideState.QUARANTINED, "failed")
+
+
 def test_a_case_that_is_slow_once_is_looked_at_once_more(line: Line) -> None:
     left, done = [SLOW, ODD], line.told.answers["analyze"]
     line.told.answers["analyze"] = lambda *_: left.pop(0) if left else done
