@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from models.errors import DataSetError
 
@@ -80,13 +80,20 @@ class Bag:
 
 
 def save_bag(bag: Bag, path: Path) -> None:
-    """Write a bag."""
+    """Write a bag.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written, as on a full disk.
+    """
     tensors: dict[str, NDArray[Any]] = {"vectors": bag.vectors, "places": bag.places}
     if bag.truth is not None:
         tensors["truth"] = bag.truth
     tensors = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
     facts = json.dumps({"slide": bag.slide, "encoder": bag.encoder})
-    save_file(tensors, path, metadata={"bag": facts})
+    # Not `save_file`: its error of a full disk is no OSError.
+    path.write_bytes(save(tensors, metadata={"bag": facts}))
 
 
 def load_bag(path: Path) -> Bag:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,3 +130,27 @@ def test_the_command_writes_a_bag_for_each_slide(slide: Path, tmp_path: Path) ->
     assert len(load_bag(out / "S26-1_A1_HER2.safetensors")) >= 4
     assert f"{out}: files have the names of the slides" in done.stderr
     assert "names of the slides" not in done.stdout
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from models.mil.bag import Bag, save_bag
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+places = np.array([(n, 0) for n in range(99)], dtype=np.int32)
+vectors = np.ones((99, 64), dtype=np.float32)
+try:
+    save_bag(Bag(slide="s", encoder="e", vectors=vectors, places=places), Path(sys.argv[1]))
+except OSError as err:
+    print(type(err).__name__, err.errno)
+"""
+
+
+def test_a_bag_that_finds_no_room_raises_an_error_of_the_disk(tmp_path: Path) -> None:
+    """A library's error would count as one of the slide."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path / "bag")], capture_output=True, text=True
+    )
+    assert done.stdout == f"OSError {errno.EFBIG}\n", done.stderr
