@@ -28,6 +28,8 @@ from appliance.delivery.waiting import (
     LOOK_SECONDS,
     MOST_ASKED,
     after_failure_s,
+    is_as_it_was,
+    note_attempt,
     wait_s,
 )
 from appliance.errors import (
@@ -391,12 +393,12 @@ class Outbox:
         return after_failure_s(row, self._settings.delivery)
 
     def _save(self, row: DeliveryRow) -> bool:
-        """Save a row; not one whose state another thread or a command has changed meanwhile."""
+        """Save what an attempt changes; not where another thread or a command changed the row."""
         with self._ledger.transaction() as tx:
             there = tx.session.get(DeliveryRow, row.id)
-            if there is None or there.state != row.state:
+            if there is None or not is_as_it_was(there, row):
                 return False
-            tx.session.merge(row)
+            note_attempt(there, row)
         return True
 
     def _trouble(self, row: DeliveryRow, to: DeliveryState, trouble: Trouble) -> None:
@@ -421,7 +423,7 @@ class Outbox:
         with self._ledger.transaction() as tx:
             there = tx.session.get(DeliveryRow, row.id)
             # What is sent counts as sent, whatever was done with it meanwhile.
-            if to not in _GONE_OUT and (there is None or there.state != row.state):
+            if to not in _GONE_OUT and (there is None or not is_as_it_was(there, row)):
                 return
             row.not_before = 0.0
             row.changed_at = self._clock()

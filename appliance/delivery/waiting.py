@@ -1,4 +1,4 @@
-"""Waits of deliveries: until the next attempt, or until it is asked again whether one is kept."""
+"""Attempts of deliveries: what is kept of one, and how long it is to the next."""
 
 from __future__ import annotations
 
@@ -34,3 +34,17 @@ def after_failure_s(row: DeliveryRow, times: Delivery) -> float:
     """Return the wait after a failed attempt; it doubles with each."""
     doublings = min(max(row.attempts - 1, 0), 30)
     return times.first_retry_seconds * 2.0**doublings
+
+
+def is_as_it_was(there: DeliveryRow, row: DeliveryRow) -> bool:
+    """Return whether a row in the ledger has the state and the object that it was read with."""
+    return all(
+        getattr(there, name) == getattr(row, name)
+        for name in ("state", "path", "study_uid", "series_uid")
+    )
+
+
+def note_attempt(there: DeliveryRow, row: DeliveryRow) -> None:
+    """Put into the ledger's row what an attempt changes, and nothing else."""
+    there.attempts, there.not_before = row.attempts, row.not_before
+    there.reason, there.params, there.changed_at = row.reason, row.params, row.changed_at

@@ -37,6 +37,7 @@ from appliance.ledger.daily import backup_ledger
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.tables import DeliveryRow, params_of
+from appliance.ledger.transaction import NewDelivery
 from appliance.ledger.verify import verify
 from appliance.line import deliveries
 from appliance.operations.backup import restore_ledger
@@ -127,6 +128,21 @@ class Desk:
             case.objects_key = key
             tx.session.add(case)
             enqueue_case(tx, case, self.settings, self.now)
+
+    def rename(self) -> None:
+        """Queue the report of the first case anew, of another file and study."""
+        with self.ledger.transaction() as tx:
+            (row,) = (each for each in tx.deliveries(1) if each.kind == "SR")
+            new = NewDelivery(
+                destination=row.destination,
+                kind="SR",
+                path="objects/7/SR.dcm",
+                study_uid="2",
+                series_uid="2",
+                sop_instance_uid=row.sop_instance_uid,
+                sop_class_uid=row.sop_class_uid,
+            )
+            tx.enqueue(1, new, self.now)
 
     def all_rows(self) -> list[DeliveryRow]:
         with self.ledger.transaction() as tx:
@@ -316,6 +332,20 @@ def test_new_objects_wait_for_no_crowd_of_unproven_ones(
     states = [row.state for row in desk.all_rows()]
     assert (states.count("unproven"), states.count("proven")) == (8, 7)
     desk.run_until(lambda: all(desk.case(n) == CaseState.DELIVERED for n in range(1, 6)))
+
+
+@pytest.mark.parametrize("outcome", [0xA700, 0x0000])
+def test_what_is_queued_anew_while_others_are_sent_is_sent_as_it_is_then(
+    tmp_path: Path, outcome: int
+) -> None:
+    desk = Desk(tmp_path)
+    desk.told.outcomes["1.WSM"] = classify(outcome)
+    desk.told.meanwhile["1.WSM"] = desk.rename  # the object after it in the same turn
+    desk.outbox.run()
+    assert "1.SR" not in desk.told.sent
+    row = desk.rows()["1.SR"]
+    assert (row.state, row.attempts) == ("queued", 0)
+    assert (row.path, row.study_uid) == ("objects/7/SR.dcm", "2")
 
 
 def test_each_destination_gets_the_objects_it_wants(tmp_path: Path) -> None:
