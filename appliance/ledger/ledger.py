@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from appliance.ledger.lock import LOCK_SLICE_MS, WriteLock
 from appliance.ledger.schema import create_or_check
 from appliance.ledger.transaction import Transaction
 from appliance.ledger.trouble import told
-from appliance.ledger.waits import WallClock
+from appliance.ledger.waits import DOUBT_S, FAR_JUMP_S, WallClock
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Ledger:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._clock = clock or WallClock()
         self._clock_lock = threading.Lock()
+        self._doubt_until = 0.0
         self.url = url
         # Parameters are accessions, and errors go to the log.
         # A lane each may need a connection; a ledger in memory has one, which is its data.
@@ -87,7 +89,18 @@ class Ledger:
             with Session(self._engine) as session, session.begin():
                 Transaction(session).move_waits(jump)
             self._clock.settle(jump)
+            if abs(jump) > FAR_JUMP_S:
+                self.doubt_clock()
         log.warning("the clock was set by %+.0f s; the waits of retries were moved with it", jump)
+
+    def doubt_clock(self) -> None:
+        """Doubt the wall clock for a day of the monotonic one, which nobody sets."""
+        self._doubt_until = time.monotonic() + DOUBT_S
+
+    @property
+    def doubts_clock(self) -> bool:
+        """Return whether what is old by the wall clock may not be: it was set far, or is odd."""
+        return abs(self._clock.jump()) > FAR_JUMP_S or time.monotonic() < self._doubt_until
 
     @property
     def is_locked(self) -> bool:

@@ -18,6 +18,10 @@ LONGEST_WAIT_S = 3600.0
 LEAST_JUMP_S = 2.0
 """Least jump of the wall clock that moves waits; NTP's slewing stays below it."""
 
+FAR_JUMP_S = 3600.0
+"""Jump of the wall clock from which on nothing is removed or canceled as old for `DOUBT_S`."""
+DOUBT_S = 86400.0
+
 
 def due(
     not_before: Mapped[float], now: float, longest_wait_s: float = LONGEST_WAIT_S

@@ -18,6 +18,7 @@ from appliance.errors import StoppedError
 from appliance.intake.pair import expire_waiting
 from appliance.ledger.daily import CHECK_SECONDS, FIRST_CHECK_SECONDS, backup_if_due
 from appliance.ledger.ledger import Ledger
+from appliance.ledger.waits import DOUBT_S
 from appliance.line.whose import let_merged_go
 from appliance.operations.disk import take_sample
 from appliance.operations.retention import retain_if_due
@@ -74,6 +75,16 @@ def jobs_of(settings: Settings, ledger: Ledger, pairings: Sequence[Pairing]) -> 
             expire_waiting(tx, pairings, settings.pair, time.time())
             let_merged_go(tx, settings, time.time())
 
+    with ledger.transaction() as tx:
+        newest = tx.events(limit=1)
+    if newest and abs(time.time() - newest[0].at) > DOUBT_S:
+        ledger.doubt_clock()  # the machine was off for long, or its clock is wrong
+
+    def retain() -> None:
+        short = shutil.disk_usage(settings.state_dir).free < settings.retention.free_gib * 2**30
+        if short or not ledger.doubts_clock:
+            retain_if_due(settings, ledger)
+
     def disk() -> None:
         take_sample(settings, time.time())
         free = shutil.disk_usage(settings.state_dir).free / 2**30
@@ -93,7 +104,7 @@ def jobs_of(settings: Settings, ledger: Ledger, pairings: Sequence[Pairing]) -> 
         ),
         Job(
             name="retention",
-            run=lambda: retain_if_due(settings, ledger),
+            run=retain,
             period_s=RETENTION_CHECK_SECONDS,
             first_s=RETENTION_CHECK_SECONDS,
         ),

@@ -223,6 +223,7 @@ class WorkList:
             record = replace(record, claimed=True)
             self._keep(record)
         late = self._clock() - record.claimed_at > 3600 * self._wanted.patience_hours
+        late = late and not self._ledger.doubts_clock
         try:
             if not late:
                 self._fetch(record)

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from appliance.ledger.ledger import Ledger
+from appliance.ledger.waits import WallClock
 from appliance.line.schedule import Job, Schedule, jobs_of
+from appliance.operations.disk import read_samples
 from appliance.settings.settings import Settings
 
 
@@ -59,3 +61,40 @@ def test_a_clock_that_is_set_back_and_a_job_that_fails_stop_no_job(
     assert ran[:2] == ["sets the clock", "fails"]
     assert ran.count("sets the clock") >= 3
     assert ran.count("late") == 1
+
+
+@pytest.mark.parametrize("jump_s", [0.0, 2e7, -2e7])
+def test_a_clock_that_was_set_far_removes_nothing_as_old_for_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump_s: float
+) -> None:
+    settings = Settings(state_dir=tmp_path, retention={"free_gib": 0.0})
+    real, start = time.time, time.monotonic()
+    ledger = Ledger(settings.ledger_url, clock=WallClock(lambda: time.time()))
+    settings.artifacts_dir.mkdir()
+    (retain,) = [job for job in jobs_of(settings, ledger, ()) if job.name == "retention"]
+    monkeypatch.setattr(time, "time", lambda: real() + jump_s)
+    for _ in range(2):  # the jump is followed after the first time
+        retain.run()
+        assert (read_samples(settings).retained_at > 0) == (not jump_s)
+        with ledger.transaction() as tx:
+            tx.note("ledger", "retry", time.time())
+    monkeypatch.setattr(ledger, "_clock", WallClock(lambda: time.time()))
+    monkeypatch.setattr(time, "monotonic", lambda: start + 90000)
+    retain.run()
+    assert read_samples(settings).retained_at > 0
+    ledger.close()
+
+
+@pytest.mark.parametrize("age_s", [3600.0, 1e7])
+def test_a_start_long_after_the_last_event_removes_nothing_as_old_at_once(
+    tmp_path: Path, age_s: float
+) -> None:
+    settings = Settings(state_dir=tmp_path, retention={"free_gib": 0.0})
+    ledger = Ledger(settings.ledger_url)
+    settings.artifacts_dir.mkdir()
+    with ledger.transaction() as tx:
+        tx.note("ledger", "retry", time.time() - age_s)
+    (retain,) = [job for job in jobs_of(settings, ledger, ()) if job.name == "retention"]
+    retain.run()
+    ledger.close()
+    assert (read_samples(settings).retained_at > 0) == (age_s == 3600.0)

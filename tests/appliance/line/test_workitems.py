@@ -364,6 +364,15 @@ def test_an_item_without_an_end_is_canceled_in_time(site: Site) -> None:
     assert site.server.state(UID) == "CANCELED"
 
 
+def test_a_clock_that_was_set_far_cancels_no_item(site: Site) -> None:
+    site.server.items[UID] = work_item(UID, [ONE])
+    site.turn()
+    site.now += 3600 * 73
+    site.ledger.doubt_clock()
+    site.turn()
+    assert site.server.state(UID) == "IN PROGRESS"
+
+
 def test_an_item_that_its_server_ended_is_followed_no_more(site: Site) -> None:
     site.server.items[UID] = work_item(UID, [ONE])
     site.turn()
