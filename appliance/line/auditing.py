@@ -6,6 +6,7 @@ import logging
 import threading
 from contextlib import closing
 
+from appliance.line.pulse import Turns
 from appliance.operations.audit import AuditTrail
 from appliance.settings.audit import Audit
 from appliance.settings.settings import Settings
@@ -14,6 +15,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
 """Period of the looks into the ledger."""
+SLOW_LOOK_SECONDS = 600.0
+"""Time after which a look counts as held up: one may tell of many events."""
 
 
 class Auditing(threading.Thread):
@@ -29,6 +32,7 @@ class Auditing(threading.Thread):
         super().__init__(name="audit", daemon=True)
         self._settings, self._audit, self._stop_event = settings, audit, stop
         self._period_s = period_s
+        self.turns = Turns("the audit trail takes very long", SLOW_LOOK_SECONDS)
 
     def run(self) -> None:
         """Tell until stopped."""
@@ -36,7 +40,8 @@ class Auditing(threading.Thread):
             trail.started()
             while True:
                 try:
-                    trail.tell()
+                    with self.turns:
+                        trail.tell()
                 except Exception as err:  # boundary of the thread: the trail goes on
                     log.error("the audit trail failed: %s; it goes on", type(err).__name__)
                     log.debug("details", exc_info=err)

@@ -61,6 +61,7 @@ class Daemon:
         self._work: WorkList | None = None
         self._ledger: Ledger | None = None
         self._trouble = ""
+        self._beside: dict[str, Turns] = {}
         self._pulse = Pulse(settings, self._signs)
 
     def stop(self, why: str = "it was told to stop.") -> None:
@@ -155,6 +156,8 @@ class Daemon:
             others.append(Alerting(settings, self._stop))
         if settings.audit is not None:
             others.append(Auditing(settings, settings.audit, self._stop))
+        beside = [each for each in others if isinstance(each, Schedule | Alerting | Auditing)]
+        self._beside = {each.name: each.turns for each in beside}
         try:
             lanes.start()
             for thread in others:
@@ -186,6 +189,7 @@ class Daemon:
         signs = {"scan": self._scan.sign()}
         signs |= self._lanes.signs() if self._lanes is not None else {}
         signs |= self._deliveries.signs() if self._deliveries is not None else {}
+        signs |= {name: turns.sign() for name, turns in self._beside.items()}
         signs |= {"work list": self._work.sign()} if self._work is not None else {}
         trouble = "it is being stopped" if self._stop.is_set() else self._trouble
         if trouble:

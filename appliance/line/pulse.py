@@ -20,10 +20,10 @@ SLOW_TURN_SECONDS = 60.0
 
 
 class Turns:
-    """Turns of a loop, each of which should end soon: the scan, the delivery."""
+    """Turns of a loop, each of which should end within `slow_s`: the scan, the delivery."""
 
-    def __init__(self, trouble: str) -> None:
-        self._trouble = trouble
+    def __init__(self, trouble: str, slow_s: float = SLOW_TURN_SECONDS) -> None:
+        self._trouble, self._slow_s = trouble, slow_s
         self._began: float | None = None
         self._since = time.time()
 
@@ -40,7 +40,7 @@ class Turns:
     def sign(self) -> LaneSign:
         """Return the loop's sign; its trouble where a turn goes on for long."""
         began = self._began
-        slow = began is not None and time.monotonic() - began > SLOW_TURN_SECONDS
+        slow = began is not None and time.monotonic() - began > self._slow_s
         return LaneSign(doing="", since=self._since, trouble=self._trouble if slow else "")
 
 

@@ -19,6 +19,7 @@ from appliance.intake.pair import expire_waiting
 from appliance.ledger.daily import CHECK_SECONDS, FIRST_CHECK_SECONDS, backup_if_due
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.waits import DOUBT_S
+from appliance.line.pulse import Turns
 from appliance.line.whose import let_merged_go
 from appliance.operations.disk import take_sample
 from appliance.operations.retention import retain_if_due
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 PARTNER_CHECK_SECONDS = 60.0
 DISK_CHECK_SECONDS = 300.0
 RETENTION_CHECK_SECONDS = 600.0
+SLOW_JOB_SECONDS = 1800.0
+"""Time after which a job counts as held up: a disk of backups that hangs stops all others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,7 @@ class Schedule(threading.Thread):
     def __init__(self, jobs: Sequence[Job], stop: threading.Event) -> None:
         super().__init__(name="schedule", daemon=True)
         self._stop_event = stop
+        self.turns = Turns("a job (backup, retention) takes very long", SLOW_JOB_SECONDS)
         self._jobs = list(jobs)
 
     def run(self) -> None:
@@ -58,7 +62,8 @@ class Schedule(threading.Thread):
                 if time.monotonic() < due[job.name] or self._stop_event.is_set():
                     continue
                 try:
-                    job.run()
+                    with self.turns:
+                        job.run()
                 except StoppedError:
                     return
                 except Exception as err:  # boundary of the job: the schedule goes on

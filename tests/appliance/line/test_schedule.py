@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from appliance.ledger.heartbeat import read_sign
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.waits import WallClock
+from appliance.line import schedule
+from appliance.line.daemon import Daemon
 from appliance.line.schedule import Job, Schedule, jobs_of
 from appliance.operations.disk import read_samples
 from appliance.settings.settings import Settings
@@ -98,3 +101,35 @@ def test_a_start_long_after_the_last_event_removes_nothing_as_old_at_once(
     retain.run()
     ledger.close()
     assert (read_samples(settings).retained_at > 0) == (age_s == 3600.0)
+
+
+def test_a_backup_that_hangs_is_told_by_the_sign_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, free = threading.Event(), threading.Event()
+
+    def hang(*_: object) -> None:
+        hangs.set()
+        free.wait(60)
+
+    monkeypatch.setattr(schedule, "FIRST_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(schedule, "SLOW_JOB_SECONDS", 0.5)
+    monkeypatch.setattr(schedule, "backup_if_due", hang)
+    (tmp_path / "scans").mkdir()
+    settings = Settings(state_dir=tmp_path / "state", watch={"folder": str(tmp_path / "scans")})
+    daemon = Daemon(settings)
+    running = threading.Thread(target=daemon.run)
+    running.start()
+    try:
+        assert hangs.wait(60)
+        until, trouble = time.monotonic() + 60, ""
+        while not trouble and time.monotonic() < until:
+            sign = read_sign(settings)
+            lane = sign.lanes.get("schedule") if sign else None
+            trouble = lane.trouble if lane else ""
+            time.sleep(0.1)
+        assert trouble == "a job (backup, retention) takes very long"
+    finally:
+        free.set()
+        daemon.stop()
+        running.join(60)
