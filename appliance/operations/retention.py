@@ -188,12 +188,12 @@ def settle(settings: Settings, ledger: Ledger) -> None:
         If the ledger cannot be read.
     """
     store = ArtifactStore(settings.artifacts_dir)
-    for aside in (store.root / ASIDE).glob("*.*"):
+    asides = list((store.root / ASIDE).glob("*.*"))
+    gone = _told_gone(ledger) if asides else set()
+    for aside in asides:
         step, _, digest = aside.name.partition(".")
         folder = store.path(ArtifactKey(step, digest))
-        with ledger.transaction() as tx:
-            told = any(f"{step}/{digest}" in _keys(note) for note in _notes_of(tx, digest))
-        if told or folder.exists():
+        if f"{step}/{digest}" in gone or folder.exists():
             shutil.rmtree(aside, ignore_errors=True)
         else:
             folder.parent.mkdir(exist_ok=True)
@@ -210,13 +210,13 @@ def _groups(plan: Plan) -> Iterator[list[Stored]]:
             yield group[start : start + MOST_KEYS]
 
 
-def _notes_of(tx: Queries, digest: str) -> list[EventRow]:
-    query = select(EventRow).where(EventRow.code == CODE, col(EventRow.params).contains(digest))
-    return list(tx.session.exec(query).all())
-
-
-def _keys(note: EventRow) -> list[str]:
-    return list(json.loads(note.params)["keys"])
+def _told_gone(ledger: Ledger) -> set[str]:
+    """Return all keys of which an event says that they are gone; writers go on meanwhile."""
+    with ledger.transaction():
+        pass  # a removal by another process renames within its transaction: its end is waited for
+    with closing(LedgerReader(ledger.url)) as reader, reader.reading() as tx:
+        notes = tx.session.exec(select(EventRow.params).where(EventRow.code == CODE))
+        return {key for params in notes for key in json.loads(params)["keys"]}
 
 
 def _remove(
