@@ -53,6 +53,8 @@ log = logging.getLogger(__name__)
 
 RECORDS = ".items"
 """Folder of the records in the spool; hidden, so that no scan looks into it."""
+ENDED = "ended"
+"""Folder in it of the records of ended items: such an item is never taken again."""
 _SLIDE_PERCENT: dict[str, int] = {
     SlideState.ARRIVED: 15,
     SlideState.IDENTIFIED: 20,
@@ -155,7 +157,8 @@ class WorkList:
         records = {record.uid: record for record in self._records()}
         troubles = [self._try(record) for record in records.values()]
         for item in ups.find_work(self._address):
-            if item.uid not in records and self._is_ours(item):
+            known = item.uid in records or self._ended_file(item.uid).exists()
+            if not known and self._is_ours(item):
                 troubles.append(self._try(self._noted(item)))
         for trouble in troubles:
             if trouble is not None:
@@ -370,17 +373,28 @@ class WorkList:
     def _record_file(self, uid: str) -> Path:
         return self._wanted.folder / RECORDS / f"{uid_as_name(uid)}.json"
 
+    def _ended_file(self, uid: str) -> Path:
+        return self._wanted.folder / RECORDS / ENDED / f"{uid_as_name(uid)}.json"
+
     def _keep(self, record: Record) -> None:
         write_whole(self._record_file(record.uid), json.dumps(asdict(record)).encode())
 
     def _records(self) -> Iterator[Record]:
+        """Yield the open records; those of ended items are put away, where no turn reads them."""
         for path in sorted((self._wanted.folder / RECORDS).glob("*.json")):
             try:
                 facts = json.loads(path.read_text())
                 series = tuple(Series(**each) for each in facts.pop("series"))
-                yield Record(series=series, **facts)
+                record = Record(series=series, **facts)
             except (ValueError, KeyError, TypeError):
                 log.warning("%s: the record of a work item cannot be read; remove it", path)
+                continue
+            if record.ended:
+                away = path.parent / ENDED / path.name
+                away.parent.mkdir(exist_ok=True)
+                path.replace(away)
+            else:
+                yield record
 
 
 def _standing_for(tx: Transaction, row: SlideRow) -> SlideRow:

@@ -373,6 +373,23 @@ def test_a_clock_that_was_set_far_cancels_no_item(site: Site) -> None:
     assert site.server.state(UID) == "IN PROGRESS"
 
 
+def test_records_of_ended_items_are_put_away_and_keep_them_from_being_taken_again(
+    site: Site,
+) -> None:
+    site.server.items[UID] = work_item(UID, [ONE])
+    site.turn()
+    site.now += 3600 * 73
+    site.turn()
+    assert site.server.state(UID) == "CANCELED"
+    site.server.items[UID] = work_item(UID, [ONE])  # a server that forgot
+    for _ in range(2):
+        site.turn()
+    assert site.server.state(UID) == "SCHEDULED" and len(site.fetched) == 1
+    records = site.spool / ".items"
+    assert [path.name for path in records.glob("*.json")] == []
+    assert [path.name for path in (records / "ended").iterdir()] == [f"{UID}.json"]
+
+
 def test_an_item_that_its_server_ended_is_followed_no_more(site: Site) -> None:
     site.server.items[UID] = work_item(UID, [ONE])
     site.turn()
