@@ -32,6 +32,15 @@ _NO_BLOCK = re.compile(
 )
 """Tokens of scanners, magnifications and counters that look like blocks."""
 NUMBER = re.compile(r"\d{1,2}")
+_PART_ALONE = re.compile(r"PT?\d{1,2}", re.IGNORECASE)
+"""Mark of a part that is the block where no other one is there."""
+_MORE = re.compile(r"[A-Z]|(?!(?:19|20)\d{2})\d{1,4}|I{1,3}|IV|VI{0,3}|IX", re.IGNORECASE)
+"""What may be the block of a part in front of it; a year is none."""
+_WORD_OF_BLOCK = re.compile(
+    r"(?:(?:PARAFFIN)?BLO(?:CK?|K)|BLK?|KAPSEL|[CK]ASSETTE|NR|NO)(?P<number>\d{1,2})?",
+    re.IGNORECASE,
+)
+_AND = re.compile(r"UND|AND|U|ET", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +87,7 @@ def read_blocks(tokens: Sequence[Token], end: int = 0) -> BlockReading:
     """
     blocks: list[str] = []
     used: list[int] = []
-    level, part, loose, odd = "", "", "", ""
+    level, part, loose, odd, more = "", "", "", "", ""
     at = 0
     while at < len(tokens):
         token = tokens[at]
@@ -102,6 +111,7 @@ def read_blocks(tokens: Sequence[Token], end: int = 0) -> BlockReading:
             at += 1
             continue
         blocks.append(found.block)
+        more = more or _more(tokens, at, found)
         odd = found.doubt or odd
         loose = loose or found.doubt
         used += [each.start for each in tokens[at : at + found.tokens]]
@@ -115,7 +125,8 @@ def read_blocks(tokens: Sequence[Token], end: int = 0) -> BlockReading:
     doubts: list[Doubt] = []
     if len(distinct) > 1:
         doubts.append(Doubt(part="block", many=True, text=f"two blocks: {', '.join(distinct)}"))
-    if not distinct and odd:
+    odd = more if len(distinct) == 1 else odd
+    if len(distinct) < 2 and odd:
         doubts.append(Doubt(part="block", many=False, text=f"no usual block: {odd}"))
     block = distinct[0] if len(distinct) == 1 else ""
     return BlockReading(
@@ -176,6 +187,48 @@ def _right_behind(tokens: Sequence[Token], at: int) -> Token | None:
     token, after = tokens[at], tokens[at + 1]
     end = token.start + len(token.text) + len(after.before)
     return after if after.start == end else None
+
+
+def _more(tokens: Sequence[Token], at: int, found: _Found) -> str:
+    """Return a block with what stands behind it where both may be another one; else nothing.
+
+    That is a letter or a number behind a part alone (``1_A``, ``A-001``, ``P2_3``, ``A_Block 2``),
+    or a second block (``A1+2``).
+    """
+    last = at + found.tokens - 1
+    after = _right_behind(tokens, last)
+    if after is None or len(after.before) > 3:
+        return ""
+    beyond = _right_behind(tokens, last + 1)
+    sign, own = after.before.strip(" "), tokens[at].before.strip(" ")
+    marks: list[Token | None] = []
+    if sign in ("+", "&") or (sign == "," and own != ","):
+        marks.append(after)
+    if _AND.fullmatch(after.text):
+        marks.append(beyond)
+    second = next((m for m in marks if m and _MARK.fullmatch(m.text)), None)
+    alone = tokens[at].text
+    if (
+        second is None
+        and found.tokens == 1
+        and (_MARK.fullmatch(alone) or _PART_ALONE.fullmatch(alone))
+    ):
+        word = _WORD_OF_BLOCK.fullmatch(after.text)
+        if _MORE.fullmatch(after.text) or (word and word["number"]):
+            second = after
+        elif word and beyond and _MARK.fullmatch(beyond.text):
+            second = beyond
+    if second is None or (second is after and _is_initial(after, beyond)):
+        return ""
+    read = tokens[at : tokens.index(second) + 1]
+    return alone + "".join(token.before + token.text for token in read[1:])
+
+
+def _is_initial(letter: Token, after: Token | None) -> bool:
+    """Return whether a letter belongs to a name behind it: ``J. Meier``, ``O'Neil``."""
+    if after is None or letter.before.startswith(".") or not letter.text.isalpha():
+        return False
+    return after.before in ("'", "’", ".", ". ") and len(after.text) > 2 and after.text.istitle()
 
 
 def _is_block(token: Token) -> bool:

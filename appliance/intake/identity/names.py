@@ -150,7 +150,8 @@ def read_name(text: str, vocabulary: Vocabulary, patterns: Iterable[str] = ()) -
     blocks = read_blocks(rest, end if accession else 0)
     if not block and (accession or not blocks.block.replace("-", "").isdigit()):
         block = blocks.block  # a number without an accession is no block: UIDs have many
-        is_open = accession and kind in ("", "stain")  # two blocks on a control: no question
+        # Two blocks on a control: no question. Nor is an odd word one, without an accession.
+        is_open = (accession or block) and kind in ("", "stain")
         parts.doubts += blocks.doubts if is_open else ()
     if kind == "stain":
         _unknown_words(tokens, hits, blocks, parts)

@@ -63,7 +63,9 @@ class NameSources:
         """Return what a text of any kind says: a barcode, a name, the text of a label."""
         found = read_name(text, self._vocabulary, self._settings.patterns)
         if source in ("barcode", "label") and not found.accession:
-            found = replace(found, block="")  # a serial number may look like a block
+            # A serial number may look like a block.
+            others = tuple(doubt for doubt in found.doubts if doubt.part != "block")
+            found = replace(found, block="", doubts=others)
         return Claim(
             source=source,
             text=readable(text),
