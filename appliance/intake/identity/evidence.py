@@ -37,12 +37,14 @@ class Outcome(StrEnum):
 class Claim:
     """Statement of one source; empty strings where it says nothing.
 
-    `text` is what was read, `kind` that of the stain.
+    `text` is what was read, `kind` that of the stain, `prefixed` the accession with what is joined
+    to it in front and may belong to it: 01-S26-00031.
     """
 
     source: SourceName
     text: str
     accession: str = ""
+    prefixed: str = ""
     block: str = ""
     level: str = ""
     part: str = ""
@@ -70,6 +72,7 @@ class Verdict:
 
 def weigh(claims: Sequence[Claim], settings: Identify) -> Verdict:
     """Return the identity that follows from all claims."""
+    heard, claims = claims, _with_prefixes(claims, settings)
     accession, apart = _agreed("accession", claims, settings)
     # A block counts only with the accession that it was written with; a stain belongs to the slide.
     own = [c for c in claims if not c.accession or _same(c.accession, accession, settings)]
@@ -99,9 +102,29 @@ def weigh(claims: Sequence[Claim], settings: Identify) -> Verdict:
         block=settings.writing.of_block(block),
         stain=stain,
         kind=kind,
-        claims=tuple(claims),
+        claims=tuple(heard),
     )
     return _judged(known, contradictions, unclear)
+
+
+def _with_prefixes(claims: Sequence[Claim], settings: Identify) -> list[Claim]:
+    """Return the claims; what is joined to an accession belongs to it where a second source has it.
+
+    It does not where another source states the accession without it. A folder is no second source.
+    """
+    nearer = [c for c in claims if c.source != "folder"]
+    stated = {accession_key(c.accession, settings) for c in nearer if not c.prefixed}
+    joined = [(c.source, accession_key(c.prefixed, settings)) for c in nearer if c.prefixed]
+    found = []
+    for claim in claims:
+        whole = accession_key(claim.prefixed, settings)
+        seconds = {source for source, key in joined if key == whole}
+        is_one = whole in stated or len(seconds) > 1
+        if claim.prefixed and is_one and accession_key(claim.accession, settings) not in stated:
+            clear = tuple(doubt for doubt in claim.doubts if doubt.part != "accession")
+            claim = replace(claim, accession=claim.prefixed, prefixed="", doubts=clear)
+        found.append(claim)
+    return found
 
 
 def _judged(known: Verdict, contradictions: Sequence[str], unclear: Mapping[str, str]) -> Verdict:
@@ -113,8 +136,9 @@ def _judged(known: Verdict, contradictions: Sequence[str], unclear: Mapping[str,
         return replace(known, outcome=Outcome.OTHER)
     wrong = not_an_accession(known.accession)
     missing = Outcome.UNIDENTIFIED
-    if not known.accession or wrong:
-        return _ended(known, missing, QuarantineReason.NO_ACCESSION, wrong)
+    if not known.accession or wrong or "accession" in unclear:
+        detail = wrong or unclear.get("accession", "")
+        return _ended(known, missing, QuarantineReason.NO_ACCESSION, detail)
     if not known.block or "block" in unclear:
         return _ended(known, missing, QuarantineReason.NO_BLOCK, unclear.get("block", ""))
     if not known.stain or "stain" in unclear:

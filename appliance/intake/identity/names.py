@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 from appliance.intake.identity.blocks import BlockReading, Doubt, Token, read_blocks
+from appliance.intake.identity.prefix import DEVICES, with_prefix
 from appliance.intake.identity.vocabulary import Hit, Vocabulary, folded
 from appliance.intake.identity.words import COUNTED, HARMLESS, METHODS, NOUNS, REAGENTS
 
@@ -79,9 +80,6 @@ _DAY = re.compile(
     r"|\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
 )
 """Digits that may be a date, in the orders of several countries."""
-_DEVICES = re.compile(
-    r"(s60|s210|s360|gt450|at2|cs2|p250|p480|p1000|dp200|dp600|x\d{2}|\d{2}x|v\d)"
-)
 _METHOD = re.compile(
     r"^(d|f|s|c)ish[^eo]|[dfsc]ish$|kontr|contr(?!era)|verdunn|noprim|ohneprim|^secondar|^sekundar"
     r"|dilu(en|t|an|zione)|^omi(t|ssi|s[eo]?\d*$)|bleach(?!er)|bleich(t|ung|en\d*$)|buffer|puffer|serum|reagen[tz]|^negat|destain|entfarb|fluor|ringvers"
@@ -103,10 +101,11 @@ MOST_CHARACTERS = 256
 class NameReading:
     """Reading of a name; empty strings where it says nothing.
 
-    `kind` is that of the stain.
+    `kind` is that of the stain, `prefixed` the accession with what is joined to it in front.
     """
 
     accession: str = ""
+    prefixed: str = ""
     block: str = ""
     level: str = ""
     part: str = ""
@@ -121,6 +120,7 @@ class _Parts:
 
     text: str
     doubts: list[Doubt] = field(default_factory=list)
+    prefixed: str = ""
 
     def blank(self, start: int, end: int) -> None:
         self.text = self.text[:start] + " " * (end - start) + self.text[end:]
@@ -157,6 +157,7 @@ def read_name(text: str, vocabulary: Vocabulary, patterns: Iterable[str] = ()) -
         _unknown_words(tokens, hits, blocks, parts)
     return NameReading(
         accession=accession,
+        prefixed=parts.prefixed,
         block=block,
         level=blocks.level,
         part=blocks.part,
@@ -215,6 +216,10 @@ def _by_form(parts: _Parts, vocabulary: Vocabulary) -> tuple[str, int]:
         found = _NUMBER_AND_YEAR.match(text) or _BARE.match(text)
         if found is None or _has_year(text, found) or _has_day(found["accession"]):
             return "", 0
+    parts.prefixed = _written(with_prefix(text, found, vocabulary))
+    if parts.prefixed:
+        more = f"something in front may belong to it: {parts.prefixed}"
+        parts.doubts.append(Doubt(part="accession", many=False, text=more))
     parts.blank(*found.span("accession"))
     accession = _written(found["accession"])
     for form in _FORMS:
@@ -249,7 +254,7 @@ def _plausible(found: re.Match[str], vocabulary: Vocabulary) -> bool:
     if prefix in COUNTED:
         return False
     device, _, counter = found["accession"].lower().partition("-")
-    if prefix and len(counter) < 4 and _DEVICES.fullmatch(device):
+    if prefix and len(counter) < 4 and DEVICES.fullmatch(device):
         return False  # P1000-12 is a scanner and a counter
     if vocabulary.meaning(prefix + (groups.get("year") or "")) is not None and prefix:
         return False  # CD20-1 is an antibody
@@ -326,7 +331,7 @@ def _says_nothing(token: Token, words: Set[str]) -> bool:
         not re.search(r"[^\W\d_]", word)
         or word in HARMLESS
         or word.rstrip("0123456789") in HARMLESS
-        or _DEVICES.fullmatch(word) is not None
+        or DEVICES.fullmatch(word) is not None
         or re.fullmatch(r"[a-z]\d{1,2}|[0-9a-f]{8,}|l\d|lvl\d", word) is not None
         or (_is_name(token.text) and not _is_method(word))
     )

@@ -70,6 +70,7 @@ class NameSources:
             source=source,
             text=readable(text),
             accession=readable(found.accession),
+            prefixed=readable(found.prefixed),
             block=readable(found.block),
             level=found.level,
             part=found.part,
@@ -103,7 +104,8 @@ class NameSources:
             name = replace(name, doubts=(*name.doubts, *asked))
         yield name
         if folder.accession:
-            yield replace(folder, doubts=())
+            prefix = tuple(d for d in folder.doubts if d.part == "accession" and not d.many)
+            yield replace(folder, doubts=prefix)
 
     def of_header(self, properties: Mapping[str, str]) -> Iterator[Claim]:
         """Return what the header's own fields say: accession and stain.
