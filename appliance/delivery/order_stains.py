@@ -46,13 +46,15 @@ def stain_codes(text: str, vocabulary: Mapping[str, Sequence[str]]) -> list[str]
 
     They are whole words, in any case and however their parts are separated: ``HER-2/neu``. A stain
     beside a word of hybridization, sequencing or controls is none: ``HER2 FISH``, but not ``HER2
-    IHC with reflex to FISH``.
+    IHC with reflex to FISH``. ``HE R2`` is the word HE and something else.
     """
+    plain = {_plain(word): stain for stain, words in vocabulary.items() for word in (stain, *words)}
     hits = sorted(
         _Hit(*found.span(), stain)
         for stain, words in vocabulary.items()
         for word in (stain, *words)
         for found in _pattern(word).finditer(text)
+        if not _is_begun(found[0], stain, plain)
     )
     asked: set[str] = set()
     for start, stop in _items(text, hits):
@@ -97,6 +99,16 @@ def _no_immunostains(text: str, start: int, stop: int, hits: Sequence[_Hit]) -> 
             if _BESIDE.fullmatch(text, first[1], max(first[1], last[0])):
                 found.add(hit.stain)
     return found
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[\W_]", "", word).casefold()
+
+
+def _is_begun(spelled: str, stain: str, plain: Mapping[str, str]) -> bool:
+    """Return whether the first parts of a separated word are a word of another stain."""
+    ends = (found.start() for found in re.finditer(rf"[{_BETWEEN}]+", spelled))
+    return any(plain.get(_plain(spelled[:end]), stain) != stain for end in ends)
 
 
 @cache

@@ -286,6 +286,11 @@ def _stain(hits: Sequence[Hit], parts: _Parts) -> tuple[str, str]:
                 beside = {other.code for other in hits if other.kind == "stain"}
                 return "-".join((*sorted(beside)[:1], hit.code)), kind
     codes = list(dict.fromkeys(hit.code for hit in hits))
+    either = next((hit for hit in hits if hit.or_code), None)
+    if either is not None and set(codes) <= {either.code, either.or_code}:
+        text = f"a word may be of two stains: {either.or_code}, {either.code}"
+        parts.doubts.append(Doubt(part="stain", many=False, text=text))
+        return "", ""
     if len(codes) > 1 and all(hit.kind == "other" for hit in hits):
         return "-".join(codes), "other"
     if len(codes) > 1:

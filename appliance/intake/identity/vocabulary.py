@@ -39,12 +39,16 @@ _SERIES = re.compile(r"(cd\d{1,3}[a-d]?|ck\d{1,2}|cytokeratin\d{0,2}|muc\d{1,2}(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """Word of a stain in a list of tokens: those from `first` to before `stop`."""
+    """Word of a stain in a list of tokens: those from `first` to before `stop`.
+
+    `or_code` is that of another stain whose word the first of them are: ``HE R2``.
+    """
 
     first: int
     stop: int
     code: str
     kind: Kind
+    or_code: str = ""
 
 
 def folded(word: str) -> str:
@@ -97,12 +101,22 @@ class Vocabulary:
                 known = self.meaning("".join(tokens[first : first + count]))
                 if known is not None:
                     code, kind = known
-                    found.append(Hit(first=first, stop=first + count, code=code, kind=kind))
-                    first += count
+                    begun = self._begun(tokens[first : first + count], code, kind)
+                    stop = first + count
+                    found.append(Hit(first=first, stop=stop, code=code, kind=kind, or_code=begun))
+                    first = stop
                     break
             else:
                 first += 1
         return found
+
+    def _begun(self, tokens: Sequence[str], code: str, kind: Kind) -> str:
+        """Return the stain of an assay, another than `code`, whose word begins a joined word."""
+        for count in range(1, len(tokens) if kind in ("stain", "other") else 0):
+            known = self._words.get(folded("".join(tokens[:count])))
+            if known is not None and known[1] == "stain" and known[0] != code:
+                return known[0]
+        return ""
 
     def meaning(self, word: str) -> tuple[str, Kind] | None:
         """Return code and kind of a word; None where it is not known."""

@@ -415,6 +415,8 @@ def test_doctor_tells_each_source_with_its_number_of_orders(
         (("BRAF mutation, HER2",), ["HER2"]),
         (("Fishman biopsy HER2",), ["HER2"]),
         (("Probe HER2",), ["HER2"]),
+        (("HE R2", "H&E_R2"), ["HE"]),
+        (("HE R2, Her-2 neu",), ["HE", "HER2"]),
     ],
 )
 def test_stains_of_an_order(texts: tuple[str, ...], stains: list[str]) -> None:

@@ -9,7 +9,9 @@ import pytest
 from appliance.assays.her2.assay import HER2_ASSAY
 from appliance.intake.identity.evidence import Outcome, Verdict
 from appliance.intake.identity.identify import Identifier
+from appliance.operations.identify import identify_paths
 from appliance.settings.identify import Identify
+from appliance.settings.settings import Settings
 
 WORDS = {stain.code: stain.words for stain in HER2_ASSAY.stains}
 OF_CONTROLS = (
@@ -95,3 +97,34 @@ def test_names_of_persons_and_organs_leave_the_stain(name: str) -> None:
     found = verdict(name)
     assert found.outcome is Outcome.IDENTIFIED
     assert (found.accession, found.block, found.stain) == ("S26-00031", "A1", "HER2")
+
+
+@pytest.mark.parametrize(
+    "stain",
+    [
+        *("HE_R2", "HE-R2", "HE R2", "HE (R2)", "HE_R_2", "H&E_R2", "H_E_R2", "HE_R1", "HE R3"),
+        *("HE_R4", "HE_R2_neu"),
+    ],
+)
+@pytest.mark.parametrize("form", ["S26-00031_A1_{}", "S26-00031_{}_A1", "S26-00031_{}"])
+def test_a_count_behind_an_he_makes_no_other_stain_of_it(
+    tmp_path: Path, stain: str, form: str
+) -> None:
+    path = tmp_path / f"{form.format(stain)}.svs"
+    found = next(iter(identify_paths([path], Settings(state_dir=tmp_path))))
+    assert (found["outcome"], found["stain"]) == ("unidentified", "")
+
+
+@pytest.mark.parametrize(
+    ("stain", "code"),
+    [
+        *((word, "HER2") for word in ("HER_2", "HER-2-neu", "HER2_neu", "c-erb-B-2", "HER2 IHC")),
+        *((word, "HE") for word in ("H_E", "H-E-S", "HE_Rescan2", "HE_R02", "HE stain")),
+    ],
+)
+def test_a_word_is_one_however_its_parts_are_separated(
+    tmp_path: Path, stain: str, code: str
+) -> None:
+    path = tmp_path / f"S26-00031_A1_{stain}.svs"
+    found = next(iter(identify_paths([path], Settings(state_dir=tmp_path))))
+    assert (found["outcome"], found["stain"]) == ("identified", code)
