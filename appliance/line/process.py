@@ -21,7 +21,7 @@ from appliance.delivery.index import ObjectFile, read_index, read_notes
 from appliance.delivery.objects import PAGE_NAME, write_objects
 from appliance.domain import UNIDENTIFIED, Identity, QuarantineReason, Stain
 from appliance.errors import SettingsError, SlideError, TandemError
-from appliance.intake.identity.evidence import Verdict
+from appliance.intake.identity.evidence import Verdict, block_key
 from appliance.intake.identity.identify import Identifier, require_identity
 from appliance.intake.identity.opened import evidence_in
 from appliance.intake.identity.sidecar import read_sidecar
@@ -207,7 +207,8 @@ def _identity(
     ihc, he = (_verdict(path, settings) for path in (ihc_path, he_path))
     apart = _differ(ihc.accession, he.accession) and not accession
     if not (ihc.reason or he.reason or block):  # a block that is in doubt says nothing
-        apart = apart or _differ(ihc.block, he.block)
+        one, other = (block_key(each.block, settings.identify) for each in (ihc, he))
+        apart = apart or _differ(one, other)
     if apart:
         told = " and ".join(
             f"{path.name} is of accession {found.accession}, block {found.block or 'unknown'}"

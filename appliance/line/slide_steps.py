@@ -19,6 +19,7 @@ from appliance.intake.identity.sources import NameSources
 from appliance.intake.pair import join_block, take_place
 from appliance.intake.parts import another_part
 from appliance.intake.said import KEEP, hold_on, keep_former, said_of_bytes
+from appliance.intake.written import block_as_kept
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.hints import note_hint
 from appliance.ledger.lifecycle import SlideState
@@ -68,6 +69,9 @@ def finish_identify(
     row.level_count, row.is_dicom = facts.level_count, facts.is_dicom
     row.accession, row.block, row.stain = verdict.accession, verdict.block, verdict.stain
     row.evidence = json.dumps(evidence_json(verdict), ensure_ascii=False)
+    former_block = before[1] if before[0] == row.accession else ""
+    others = tx.slides_of_accession(row.accession)
+    row.block = block_as_kept(row, former_block, others, context.settings.identify)
     # Frozen here, for steps that run when the sidecar may be gone.
     row.organ, row.specimen = found.organ, found.specimen
     row.patient = found.patient.as_json()

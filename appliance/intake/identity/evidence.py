@@ -220,14 +220,20 @@ def _key(part: str, value: str, settings: Identify) -> str:
     if part == "accession":
         return folded(settings.writing.of_accession(value))
     if part == "block":
-        # Block 1-1 is not block 11.
-        return folded(re.sub(r"(?<=\d)\W+(?=\d)", "x", settings.writing.of_block(value)))
+        return block_key(value, settings)
     return value
 
 
 def accession_key(accession: str, settings: Identify) -> str:
     """Return an accession without its way of writing, for comparison."""
     return _key("accession", accession, settings)
+
+
+def block_key(block: str, settings: Identify) -> str:
+    """Return a block without its way of writing, for comparison: A01 is A1."""
+    # Block 1-1 is not block 11.
+    apart = re.sub(r"(?<=\d)\W+(?=\d)", "x", settings.writing.of_block(block))
+    return folded(re.sub(r"(?<!\d)0+(?=\d)", "", apart))
 
 
 def _same(accession: str, other: str, settings: Identify) -> bool:
