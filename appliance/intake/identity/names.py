@@ -71,8 +71,8 @@ _RACK = re.compile(r"(?<![A-Za-z0-9])R\d{2}[-_]S\d{2}(?![A-Za-z0-9])", re.IGNORE
 _UUID = re.compile(
     r"(?<![A-Za-z0-9])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![A-Za-z0-9])", re.IGNORECASE
 )
-_FILE_SET = re.compile(r"(?:sm|im|wsm|dcm)0\d+", re.IGNORECASE)
-"""Names of files of a DICOM file set, as in ``SM000001``."""
+_FILE_SET = re.compile(r"(?:sm|im|wsm|dcm)0\d+|(?:pa|st|se)0{3,}\d*", re.IGNORECASE)
+"""Names of files and folders of a DICOM file set, as in ``PA000000/SM000001``."""
 _DAY = re.compile(
     r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
     r"|(?:0[1-9]|[12]\d|3[01])(?:0[1-9]|1[0-2])(?:(?:19|20)\d{2}|\d{2})"

@@ -12,6 +12,7 @@ from pathlib import Path
 from appliance.intake.identity.blocks import Doubt
 from appliance.intake.identity.evidence import Claim, names_nothing
 from appliance.intake.identity.names import read_name
+from appliance.intake.identity.prefix import DEVICES
 from appliance.intake.identity.vocabulary import Vocabulary, folded
 from appliance.intake.identity.words import COUNTED, PLACES
 from appliance.settings.identify import Identify, SourceName
@@ -45,6 +46,13 @@ _BLOCK_FOLDER = re.compile(
     re.IGNORECASE,
 )
 """Name of a folder that is a block, with its level: ``A1``, ``Block A-1``, ``A1 L2``, ``1A``."""
+_DEVICES_OWN = re.compile(
+    rf"(?P<set>[a-z]{{1,3}}0{{4,}}\d*|{DEVICES.pattern}[-_ ]\d+)|[a-z]|(?:im|sm|wsi|vs|i|e|s)\d",
+    re.IGNORECASE,
+)
+"""Whole name of a file that a device gave: ``VL000001``, ``S60-0001``, ``x``, ``IM1``."""
+_BLOCK_FROM_TEN = re.compile(r"[A-Z]{1,2}(?P<number>1\d)[-.]\d{1,2}", re.IGNORECASE)
+"""Block and level that have the form of an accession: ``A12-1``."""
 _SHORT_PREFIX = re.compile(r"(?:\d{2}-?)?(?P<letters>[A-Z]+)", re.IGNORECASE)
 _YEAR = re.compile(r"(?:19|20)\d{2}")
 _UNUSUAL = re.compile(r": (?!\w*\d{4})\w+$")
@@ -90,6 +98,13 @@ class NameSources:
         if self._last_folder[0] != path.parent.name:
             self._last_folder = (path.parent.name, self.of_text("folder", path.parent.name))
         folder = self._last_folder[1]
+        own = _DEVICES_OWN.fullmatch(path.stem.strip())
+        if own and (own["set"] or not folder.accession):
+            name = Claim(source="name", text=name.text)
+        elif _is_block_from_ten(name, folder):
+            apart = re.sub(r"(?i)([A-Z]{1,2}1\d)[-.](?=\d)", r"\1 ", path.stem, count=1)
+            name = self.of_text("name", f"{folder.accession} {apart}")
+            name = replace(name, text=readable(path.stem), accession="")
         if not (folder.accession or name.block) and _is_block_alone(folder):
             above = self.of_text("folder", path.parent.parent.name)
             folder = replace(folder, accession=_of_case(above, name))
@@ -158,6 +173,16 @@ class NameSources:
             kind=kind,
             doubts=(unknown,) if stain and not known else (),
         )
+
+
+def _is_block_from_ten(name: Claim, folder: Claim) -> bool:
+    """Return whether a name's accession is a block of the folder's, as in ``S26-00031/A12-1_HE``.
+
+    ``S26-1`` in the folder of S26-00031 is an accession of the same year.
+    """
+    found = _BLOCK_FROM_TEN.fullmatch(name.accession)
+    digits = re.sub(r"\D", "", folder.accession)
+    return bool(found and folder.accession and not name.block and found["number"] not in digits[:4])
 
 
 def _is_block_alone(folder: Claim) -> bool:
