@@ -48,6 +48,7 @@ HER2_STAIN = StainFacts(
     words=(
         *("HER2", "HER2/NEU", "C-ERBB-2", "ERBB2", "HERCEPTEST", "4B5", "HER2-4B5", "4B5-HER2"),
         *("HER2-IHC", "PATHWAY-HER2", "VENTANA-4B5", "CB11", "A0485", "HERCEP-TEST", "HERCEP"),
+        *("HER2-SP3", "HER2-EP3", "EP1045Y", "29D8"),
     ),
     reading="stain on IHC",
     pictures=("membrane",),

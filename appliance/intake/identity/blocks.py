@@ -27,7 +27,7 @@ _ODD = re.compile(
 """Words that may tell a block in a form that is not known: ``A0001``, ``1A1``, ``A1a``."""
 _NO_BLOCK = re.compile(
     r"(s60|s210|s360|gt450|at2|cs2|p250|p480|dp\d+|dx\d+|ts\d+|bs\d+|x\d{2}|\d{2}x|v\d{1,2}|nr\d+|no\d+|lvl\d+"
-    r"|scan\d*|img\d*|ser\d*|cut\d+|r\d{2}|t\d{2})",
+    r"|scan\d*|img\d*|ser\d*|cut\d+|r\d{2}|t\d{2}|sg300|vs[12]\d0|nz\d|ss\d{4,}|roi\d{1,2}|z0|id\d+)",
     re.IGNORECASE,
 )
 """Tokens of scanners, magnifications and counters that look like blocks."""

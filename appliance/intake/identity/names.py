@@ -59,7 +59,8 @@ _SIGNS = str.maketrans(
 _TIMES = re.compile(
     r"(?<!\d)(?:"
     r"(?:19|20)\d{2}([-._]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])"
-    r"(?:[T _-]{1,3}\d{2}[.:h_-]?\d{2}(?:[.:m_-]?\d{2})?(?!\d))?"
+    r"(?:[T _-]{1,3}\d{2}[.:h_-]?\d{2}(?:[.:m_-]?\d{2})?(?:Z(?![A-Za-z0-9]))?(?!\d))?"
+    r"|(?:0?[1-9]|[12]\d|3[01])-(?:Jan|Feb|Mar|Apr|Ma[iy]|Jun|Jul|Aug|Sep|O[ck]t|Nov|De[cz])-20\d{2}"
     r"|(?:0?[1-9]|[12]\d|3[01])\.(?:0?[1-9]|1[0-2])\.(?:19|20)\d{2}"
     r"|(?:0[1-9]|[12]\d|3[01])[-_](?:0[1-9]|1[0-2])[-_](?:19|20)\d{2}"
     r"|\d{2}[.:]\d{2}[.:]\d{2}"
@@ -338,6 +339,7 @@ def _says_nothing(token: Token, words: Set[str]) -> bool:
         or word.rstrip("0123456789") in HARMLESS
         or DEVICES.fullmatch(word) is not None
         or re.fullmatch(r"[a-z]\d{1,2}|[0-9a-f]{8,}|l\d|lvl\d", word) is not None
+        or re.fullmatch(r"sg300|vs[12]\d0|nz\d|ss\d{4,}|roi\d{1,2}|id\d+", word) is not None
         or (_is_name(token.text) and not _is_method(word))
     )
 

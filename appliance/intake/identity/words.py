@@ -55,7 +55,7 @@ resection resektat excision exzisat gastric stomach magen tumor tumour ca nst qp
 mrxs scn bif ome image img and und et of sect section schnitt recut serie series anti
 monoclonal dab ventana dako roche leica aperio hamamatsu benchmark ultra bond auto manual case
 fall patient export original orig wiederholung repeat wdh rpt alt low ultralow dr prof
-score deeper dieper staining faerbung farbung 染色
+score deeper dieper tief ultraview optiview staining faerbung farbung 染色
 """
 _METHODS = """
 fluorescence fluoreszenz immunofluorescence multiplex duplex dual doppel cocktail brightfield

@@ -128,3 +128,24 @@ def test_a_word_is_one_however_its_parts_are_separated(
     path = tmp_path / f"S26-00031_A1_{stain}.svs"
     found = next(iter(identify_paths([path], Settings(state_dir=tmp_path))))
     assert (found["outcome"], found["stain"]) == ("identified", code)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        *("HER2 SP3", "HER2_EP3", "HER2 EP1045Y", "29D8", "HER2 UltraView", "HER2_OptiView"),
+        *("HE_SG300", "HE_VS200", "HE_NZ2", "HE_SS12345", "HE_z0", "HE_ROI1", "HE_ID12"),
+        *("HE tief", "HE_20-Nov-2026", "HE_2026-11-20T101112Z"),
+    ],
+)
+def test_a_clone_a_scanner_or_a_time_behind_the_stain_is_known(tmp_path: Path, behind: str) -> None:
+    path = tmp_path / f"S26-00031_A1_{behind}.svs"
+    found = next(iter(identify_paths([path], Settings(state_dir=tmp_path))))
+    assert (found["outcome"], found["block"]) == ("identified", "A1")
+
+
+@pytest.mark.parametrize("block", ["Z1", "SP3", "W1", "S60_A1"])
+def test_a_block_that_looks_like_a_scanners_count_is_read(tmp_path: Path, block: str) -> None:
+    path = tmp_path / f"S26-00031_{block}_HE.svs"
+    found = next(iter(identify_paths([path], Settings(state_dir=tmp_path))))
+    assert (found["outcome"], found["block"]) == ("identified", block.removeprefix("S60_"))
