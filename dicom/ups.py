@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
+from urllib.parse import quote
 
 from pydicom.sr.coding import Code
 
@@ -104,16 +105,17 @@ def read_work(address: WebAddress, uid: str) -> WorkItem:
     return found if found.uid else _item({**item, "00080018": {"Value": [uid]}})
 
 
-def claim(address: WebAddress, uid: str, transaction_uid: str) -> bool:
+def claim(address: WebAddress, uid: str, transaction_uid: str, requester: str) -> bool:
     """Claim a work item; False where another one has it, or it is no longer scheduled.
 
-    Claimed once more under the same transaction UID, it stays ours.
+    Claimed once more under the same transaction UID, it stays ours. `requester` is the AE title of
+    the own station.
 
     Raises
     ------
     PacsUnavailableError, PacsRejectedError
     """
-    answer = _change(address, uid, transaction_uid, WorkState.IN_PROGRESS)
+    answer = _change(address, uid, transaction_uid, WorkState.IN_PROGRESS, requester)
     if answer.status in (400, 409, 410):
         return False
     _checked(address, answer)
@@ -163,10 +165,12 @@ def complete(
         transaction_uid,
         {"00741216": sequence(performed), "00741002": sequence(done)},
     )
-    _end(address, uid, transaction_uid, WorkState.COMPLETED)
+    _end(address, uid, transaction_uid, WorkState.COMPLETED, station.value)
 
 
-def cancel(address: WebAddress, uid: str, transaction_uid: str, reason: Code, words: str) -> None:
+def cancel(
+    address: WebAddress, uid: str, transaction_uid: str, reason: Code, words: str, *, requester: str
+) -> None:
     """End a claimed work item as canceled, with a coded reason and words without patient data.
 
     Raises
@@ -179,22 +183,32 @@ def cancel(address: WebAddress, uid: str, transaction_uid: str, reason: Code, wo
         "0074100E": sequence(_code(reason)),
     }
     _update(address, uid, transaction_uid, {"00741002": sequence(progress)})
-    _end(address, uid, transaction_uid, WorkState.CANCELED)
+    _end(address, uid, transaction_uid, WorkState.CANCELED, requester)
 
 
-def _end(address: WebAddress, uid: str, transaction_uid: str, state: WorkState) -> None:
-    answer = _change(address, uid, transaction_uid, state)
+def _end(
+    address: WebAddress, uid: str, transaction_uid: str, state: WorkState, requester: str
+) -> None:
+    answer = _change(address, uid, transaction_uid, state, requester)
     if answer.status in (400, 409, 410) and read_work(address, uid).state == state:
         return  # the answer to an earlier try was lost
     _checked(address, answer)
 
 
-def _change(address: WebAddress, uid: str, transaction_uid: str, state: WorkState) -> HttpAnswer:
+def _change(
+    address: WebAddress, uid: str, transaction_uid: str, state: WorkState, requester: str
+) -> HttpAnswer:
     wanted = {
         "00081195": attribute("UI", transaction_uid),
         "00741000": attribute("CS", state.value),
     }
-    return address.call("PUT", f"{WORKITEMS}/{uid}/state", json=[wanted], headers=JSON)
+    path = f"{WORKITEMS}/{uid}/state"
+    answer = address.call("PUT", path, json=[wanted], headers=JSON)
+    if answer.status in (404, 405):
+        # Some servers, as dcm4chee-arc, know this resource only with the requester behind it.
+        path = f"{path}/{quote(requester, safe='')}"
+        answer = address.call("PUT", path, json=[wanted], headers=JSON)
+    return answer
 
 
 def _update(address: WebAddress, uid: str, transaction_uid: str, changes: dict[str, Any]) -> None:

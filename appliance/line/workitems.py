@@ -123,9 +123,15 @@ class WorkList:
         self._trouble = ""
 
     def sign(self) -> LaneSign:
-        """Return the lane's sign: held up while the last turn failed, or where one goes on long."""
+        """Return the lane's sign: held up by a failed turn, a refused item, or one that is long."""
         sign = self.turns.sign()
-        return replace(sign, trouble=sign.trouble or self._trouble)
+        # An item is refused no longer where a person removed its record.
+        refused = [
+            f"the work item {uid} cannot go on: {why}"
+            for uid, why in list(self._refused.items())
+            if self._record_file(uid).exists()
+        ]
+        return replace(sign, trouble=sign.trouble or self._trouble or "; ".join(refused[:1]))
 
     def run(self) -> None:
         """Ask the server at each period; trouble of it is said once and ends by itself."""
@@ -178,6 +184,7 @@ class WorkList:
             return None
         try:
             self._go_on(record)
+            self._refused.pop(record.uid, None)
         except ConnectionLostError:
             raise
         except PacsUnavailableError as err:
@@ -219,7 +226,8 @@ class WorkList:
         """
         if not record.claimed:
             uid = record.uid
-            if not ups.claim(self._address, uid, self._transaction(uid)) and not self._owns(uid):
+            ours, station = self._transaction(uid), self._wanted.station
+            if not ups.claim(self._address, uid, ours, station) and not self._owns(uid):
                 self._record_file(uid).unlink()  # another station was faster
                 return
             log.info("a work item was taken: %d series", len(record.series))
@@ -344,8 +352,8 @@ class WorkList:
             ) from err
 
     def _cancel(self, record: Record, reason: Code, words: str) -> None:
-        transaction = self._transaction(record.uid)
-        ups.cancel(self._address, record.uid, transaction, reason, words)
+        ours, station = self._transaction(record.uid), self._wanted.station
+        ups.cancel(self._address, record.uid, ours, reason, words, requester=station)
         self._keep(replace(record, ended=ups.WorkState.CANCELED))
 
     def _tell(self, uid: str, percent: int, words: str) -> None:

@@ -66,12 +66,15 @@ class Site:
         (to / "1.dcm").write_bytes(b"")
         return 1
 
+    def work(self) -> WorkList:
+        """A work list that was just started: nothing is remembered but files."""
+        wanted, stop = self.settings.workitems, threading.Event()
+        assert wanted is not None
+        return WorkList(self.ledger, self.settings, wanted, stop, lambda: self.now)
+
     def turn(self) -> None:
-        """One turn of a work list that was just started: nothing is remembered but files."""
-        assert self.settings.workitems is not None
-        WorkList(
-            self.ledger, self.settings, self.settings.workitems, threading.Event(), lambda: self.now
-        ).turn()
+        """One turn of a work list that was just started."""
+        self.work().turn()
 
     def scan(self) -> None:
         """Read both slides of the block as they came from the scanner, before any work item."""
@@ -388,6 +391,22 @@ def test_records_of_ended_items_are_put_away_and_keep_them_from_being_taken_agai
     records = site.spool / ".items"
     assert [path.name for path in records.glob("*.json")] == []
     assert [path.name for path in (records / "ended").iterdir()] == [f"{UID}.json"]
+
+
+@pytest.mark.parametrize("requester", ["TANDEM", "OTHER"])
+def test_a_server_that_takes_no_change_of_state_is_told(site: Site, requester: str) -> None:
+    site.server.requester = requester  # dcm4chee-arc has the state with the requester behind it
+    site.server.items[UID] = work_item(UID, [ONE])
+    work = site.work()
+    work.turn()
+    taken = requester == "TANDEM"
+    assert site.server.state(UID) == ("IN PROGRESS" if taken else "SCHEDULED")
+    refused = "" if taken else f"the work item {UID} cannot go on: "
+    assert work.sign().trouble.startswith(refused) and bool(work.sign().trouble) is not taken
+    site.server.requester = "TANDEM"
+    site.now += 3600 * 73
+    work.turn()
+    assert site.server.state(UID) == "CANCELED" and work.sign().trouble == ""
 
 
 def test_an_item_that_its_server_ended_is_followed_no_more(site: Site) -> None:
