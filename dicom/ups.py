@@ -25,8 +25,10 @@ from dicom.wado import Series
 
 WORKITEMS = "workitems"
 JSON = {"Content-Type": "application/dicom+json"}
-MOST_ITEMS = 100
-"""Items that one search asks for; the others come with the next ones."""
+PAGE_ITEMS = 100
+"""Items that one request of a search asks for."""
+MOST_PAGES = 50
+"""Requests of one search; what lies behind them comes when others have ended."""
 LONGEST_TEXT = 1024
 """Characters of a text (ST, PS3.5 6.2)."""
 
@@ -68,16 +70,31 @@ class Output:
 
 
 def find_work(address: WebAddress) -> list[WorkItem]:
-    """Return scheduled work items whose input is ready, as they come; at most `MOST_ITEMS`.
+    """Return scheduled work items, as they come; at most `MOST_PAGES` pages of them.
 
     Raises
     ------
     PacsUnavailableError, PacsRejectedError
     """
+    found: dict[str, WorkItem] = {}
+    for page in range(MOST_PAGES):
+        listed = _page(address, page * PAGE_ITEMS)
+        new = {each.uid: each for each in listed if each.uid not in found}
+        found |= new
+        # A server may ignore the offset, and answers all the same again.
+        if len(listed) < PAGE_ITEMS or not new:
+            break
+    # A server may ignore what it was asked for.
+    scheduled = WorkState.SCHEDULED
+    return [each for each in found.values() if is_uid(each.uid) and each.state == scheduled]
+
+
+def _page(address: WebAddress, offset: int) -> list[WorkItem]:
     wanted = {
         "ProcedureStepState": WorkState.SCHEDULED.value,
         "includefield": "all",
-        "limit": str(MOST_ITEMS),
+        "limit": str(PAGE_ITEMS),
+        "offset": str(offset),
     }
     answer = address.call("GET", WORKITEMS, params=wanted)
     if answer.status == 204:
@@ -85,9 +102,7 @@ def find_work(address: WebAddress) -> list[WorkItem]:
     listed = _checked(address, answer).json()
     if not isinstance(listed, list):
         raise PacsRejectedError(f"{address.url}: UPS-RS answered no JSON. Is the url right?")
-    found = [_item(each) for each in listed if isinstance(each, dict)]
-    # A server may ignore what it was asked for.
-    return [each for each in found if is_uid(each.uid) and each.state == WorkState.SCHEDULED]
+    return [_item(each) for each in listed if isinstance(each, dict)]
 
 
 def read_work(address: WebAddress, uid: str) -> WorkItem:

@@ -264,6 +264,17 @@ def test_another_stations_items_are_left_alone(site: Site) -> None:
     assert [p for p in site.spool.iterdir() if p.name != ".items"] == []
 
 
+@pytest.mark.parametrize(("pages", "searches"), [(True, 3), (False, 2)])
+def test_a_queue_of_others_hides_no_item(site: Site, pages: bool, searches: int) -> None:
+    others = [f"1.3.{number}" for number in range(1, 251)]
+    site.server.items = {uid: work_item(uid, [ONE], station="ELSEWHERE") for uid in others}
+    site.server.items[UID] = work_item(UID, [ONE])
+    site.server.pages = pages
+    site.turn()
+    assert site.server.state(UID) == "IN PROGRESS" and [*site.server.owners] == [UID]
+    assert len([path for path in site.server.requests if "limit=" in path]) == searches
+
+
 def test_an_item_that_another_station_took_first_is_forgotten(site: Site) -> None:
     item = work_item(UID, [ONE])
     site.server.items[UID] = item
