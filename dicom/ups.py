@@ -42,6 +42,10 @@ class WorkState(StrEnum):
     CANCELED = "CANCELED"
 
 
+FINAL = (WorkState.COMPLETED, WorkState.CANCELED)
+"""States that a work item has no state after."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkItem:
     """Work item: its UID, its state, and the series that it is about.
@@ -157,10 +161,11 @@ def complete(
     station: Code,
     work: Code,
     began: float,
-) -> None:
+) -> str:
     """Name the objects that came of a claimed work item, and end it as completed.
 
-    `began` is the time of the claim, seconds since the epoch.
+    `began` is the time of the claim, seconds since the epoch. The state is returned in which it
+    ended: its server may have ended it otherwise before.
 
     Raises
     ------
@@ -174,19 +179,16 @@ def complete(
         "00404033": sequence(*_outputs(outputs)),  # OutputInformationSequence
     }
     done = {"00741004": attribute("DS", "100")}
-    _update(
-        address,
-        uid,
-        transaction_uid,
-        {"00741216": sequence(performed), "00741002": sequence(done)},
-    )
-    _end(address, uid, transaction_uid, WorkState.COMPLETED, station.value)
+    changes = {"00741216": sequence(performed), "00741002": sequence(done)}
+    return _end(address, uid, transaction_uid, changes, WorkState.COMPLETED, station.value)
 
 
 def cancel(
     address: WebAddress, uid: str, transaction_uid: str, reason: Code, words: str, *, requester: str
-) -> None:
+) -> str:
     """End a claimed work item as canceled, with a coded reason and words without patient data.
+
+    The state is returned in which it ended: its server may have ended it otherwise before.
 
     Raises
     ------
@@ -197,17 +199,28 @@ def cancel(
         "00741238": attribute("LT", words[:LONGEST_TEXT]),
         "0074100E": sequence(_code(reason)),
     }
-    _update(address, uid, transaction_uid, {"00741002": sequence(progress)})
-    _end(address, uid, transaction_uid, WorkState.CANCELED, requester)
+    changes = {"00741002": sequence(progress)}
+    return _end(address, uid, transaction_uid, changes, WorkState.CANCELED, requester)
 
 
 def _end(
-    address: WebAddress, uid: str, transaction_uid: str, state: WorkState, requester: str
-) -> None:
-    answer = _change(address, uid, transaction_uid, state, requester)
-    if answer.status in (400, 409, 410) and read_work(address, uid).state == state:
-        return  # the answer to an earlier try was lost
-    _checked(address, answer)
+    address: WebAddress,
+    uid: str,
+    transaction_uid: str,
+    changes: dict[str, Any],
+    state: WorkState,
+    requester: str,
+) -> str:
+    try:
+        _update(address, uid, transaction_uid, changes)
+        _checked(address, _change(address, uid, transaction_uid, state, requester))
+    except PacsRejectedError:
+        # The answer to an earlier try was lost, or the server ended the item by itself.
+        now = read_work(address, uid).state
+        if now not in FINAL:
+            raise
+        return now
+    return state
 
 
 def _change(
@@ -238,8 +251,9 @@ def _checked(address: WebAddress, answer: HttpAnswer) -> HttpAnswer:
     if answer.status in range(200, 300):
         return answer
     told = explain(address, "UPS-RS", answer.status)
+    # 404 and 410 are said of a work item: the server does not know it, or it has ended.
     row = find_http_status(answer.status)
-    if row.verdict is Verdict.LATER or (row.of_server and answer.status != 404):
+    if row.verdict is Verdict.LATER or (row.of_server and answer.status not in (404, 410)):
         raise PacsUnavailableError(told)
     raise PacsRejectedError(told)
 

@@ -264,7 +264,7 @@ class WorkList:
             self._tell(record.uid, standing.percent, standing.words)
         except PacsRejectedError:
             state = ups.read_work(self._address, record.uid).state
-            if state in (ups.WorkState.COMPLETED, ups.WorkState.CANCELED):
+            if state in ups.FINAL:
                 log.info("a work item was ended by its server")
                 self._keep(replace(record, ended=state))
                 return
@@ -308,7 +308,7 @@ class WorkList:
         return standing_of(slides, cases, used)
 
     def _complete(self, record: Record, cases: Sequence[CaseRow]) -> None:
-        ups.complete(
+        ended = ups.complete(
             self._address,
             record.uid,
             self._transaction(record.uid),
@@ -317,8 +317,8 @@ class WorkList:
             work=codes.DCM.Interpretation,
             began=record.claimed_at,
         )
-        self._keep(replace(record, ended=ups.WorkState.COMPLETED))
-        log.info("a work item is completed")
+        self._keep(replace(record, ended=ended))
+        log.info("a work item ended: %s", ended)
 
     def _outputs(self, cases: Sequence[CaseRow]) -> Iterator[Output]:
         """Yield the proven objects of the results in force.
@@ -353,8 +353,8 @@ class WorkList:
 
     def _cancel(self, record: Record, reason: Code, words: str) -> None:
         ours, station = self._transaction(record.uid), self._wanted.station
-        ups.cancel(self._address, record.uid, ours, reason, words, requester=station)
-        self._keep(replace(record, ended=ups.WorkState.CANCELED))
+        ended = ups.cancel(self._address, record.uid, ours, reason, words, requester=station)
+        self._keep(replace(record, ended=ended))
 
     def _tell(self, uid: str, percent: int, words: str) -> None:
         ups.tell(self._address, uid, self._transaction(uid), percent, words)

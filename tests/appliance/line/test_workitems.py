@@ -76,6 +76,11 @@ class Site:
         """One turn of a work list that was just started."""
         self.work().turn()
 
+    def ended(self) -> str:
+        """State in which the one record says that its item ended."""
+        (record,) = (self.spool / ".items").glob("*.json")
+        return str(json.loads(record.read_text())["ended"])
+
     def scan(self) -> None:
         """Read both slides of the block as they came from the scanner, before any work item."""
         with self.ledger.transaction() as tx:
@@ -242,13 +247,30 @@ def test_a_crash_at_any_answer_loses_and_doubles_nothing(site: Site) -> None:
     assert len(site.fetched) == 2
     site.take_up(SlideState.READ, SlideState.READ)
     site.deliver(site.case(*WAY))
-    for _ in range(2):  # the objects are named, the state is set: both answers are lost
-        site.server.lost = 1
+    # The objects are named, the state is set: both answers are lost.
+    for site.server.lost, site.server.lost_states in ((1, 0), (0, 1)):
         with pytest.raises(PacsUnavailableError):
             site.turn()
-    site.turn()
+    assert site.server.lost == site.server.lost_states == 0
     assert site.server.state(UID) == "COMPLETED"
+    site.turn()
     assert len(site.server.outputs(UID)) == 1
+    assert site.ended() == "COMPLETED"
+
+
+@pytest.mark.parametrize("by", ["us", "CANCELED", "COMPLETED"])
+def test_an_item_that_ended_when_it_is_canceled_is_followed_no_more(site: Site, by: str) -> None:
+    site.server.items[UID] = work_item(UID, [ONE, TWO])
+    site.turn()
+    site.now += 3600 * 73
+    if by == "us":  # it is canceled, and the answer is lost
+        site.server.lost_states = 1
+        with pytest.raises(PacsUnavailableError):
+            site.turn()
+    else:
+        site.server.items[UID]["00741000"]["Value"] = [by]
+    site.turn()
+    assert site.ended() == site.server.state(UID) != "IN PROGRESS"
 
 
 def test_another_stations_items_are_left_alone(site: Site) -> None:
