@@ -160,7 +160,9 @@ def _requests(facts: ReportFacts, ihc: Dataset) -> list[Dataset]:
     if accession and facts.as_before:
         accession = str(ihc.get("AccessionNumber") or "")
     fits = len(accession) <= SH_LENGTH and "\\" not in accession
-    return [request_item(facts.request, ihc, accession)] if accession and fits else []
+    if not (accession and fits):
+        return []
+    return [request_item(facts.request, ihc, accession, as_before=facts.numbered_as_before)]
 
 
 def _description(facts: ReportFacts) -> str:

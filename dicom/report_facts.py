@@ -114,6 +114,9 @@ class ReportFacts:
     as_before
         The report is written as by an edition that stated no block, and the accession of the
         slide's header alone.
+    numbered_as_before
+        The issuer of the header's accession stands beside any accession, as an earlier edition
+        wrote it.
     """
 
     accession: str
@@ -135,3 +138,4 @@ class ReportFacts:
     request: OrderedRequest = NO_REQUEST
     installation: str = ""
     as_before: bool = False
+    numbered_as_before: bool = False

@@ -118,16 +118,21 @@ def with_later(
     return tuple(dict.fromkeys((*left, *later)))
 
 
-def request_item(request: OrderedRequest, study: Dataset, accession: str) -> Dataset:
+def request_item(
+    request: OrderedRequest, study: Dataset, accession: str, *, as_before: bool = False
+) -> Dataset:
     """Return an item of the Referenced Request Sequence.
 
     `study` is the header of an image of the study. It states the study and, before the request, the
-    issuer of the accession. Attributes of type 2 are there without a value.
+    issuer of its accession; that of another accession the request alone states. `as_before`: the
+    header's issuer stands beside any accession, as an earlier edition wrote it. Attributes of type
+    2 are there without a value.
     """
     item = Dataset()
     item.StudyInstanceUID = study.StudyInstanceUID
     item.AccessionNumber = accession
-    if issuer := study.get("IssuerOfAccessionNumberSequence"):
+    of_header = as_before or str(study.get("AccessionNumber") or "").strip() == accession
+    if of_header and (issuer := study.get("IssuerOfAccessionNumberSequence")):
         item.IssuerOfAccessionNumberSequence = issuer
     elif request.accession_issuer:
         item.IssuerOfAccessionNumberSequence = [entity(request.accession_issuer)]

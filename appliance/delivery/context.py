@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pydicom import Dataset
@@ -13,6 +13,7 @@ from appliance.assays.assay import Assay
 from appliance.domain import Stain
 from appliance.findings.findings import Findings
 from appliance.findings.opinion import ModelReference
+from appliance.settings.identify import Writing
 from appliance.settings.objects import ObjectSettings
 from dicom import codes
 from dicom.request import NO_REQUEST, OrderedRequest
@@ -44,6 +45,9 @@ class ObjectContext:
         Name of the installation, of which its Device Observer UID is made.
     as_before
         Objects of an earlier edition are written again, with its bytes.
+    writing
+        Rule by which the header's accession is the one that was identified; None: objects of an
+        edition with a looser rule are written again.
     """
 
     findings: Findings
@@ -57,6 +61,7 @@ class ObjectContext:
     request: OrderedRequest = NO_REQUEST
     installation: str = ""
     as_before: bool = False
+    writing: Writing | None = field(default_factory=Writing)
 
     @property
     def anatomy(self) -> Stain:

@@ -212,6 +212,7 @@ def _write(
         software=made_from["software"],
         request=request,
         as_before=as_before,
+        writing=None if findings.as_before else settings.identify.writing,
         installation="" if as_before else installation_name(settings.state_dir),
     )
     later = _later(context, _stated(saved, former, replaced, settings))
@@ -219,14 +220,13 @@ def _write(
     with store.writing(key) as folder:
         reports = read_reports(replaced, settings, alone=of_before)
         written = _write_all(folder, findings_folder, context, reports, later)
-        place = store.path(key).relative_to(store.root)
-        results = [_entry(kind, file, place, store.root) for kind, file in written]
+        results = [_entry(kind, file, Path(str(key)), store.root) for kind, file in written]
         numbered = renumbered("" if as_before else replaced, folder / "sr.dcm", settings)
         retired = retired_by(results, replaced, settings)
         retired += rejected_before(results, "" if of_before else replaced, settings)
         report = next(entry.sop_instance_uid for entry in results if entry.kind == "SR")
         notes = write_notes(folder, retired, report, note, later, settings)
-        results += [_entry(kind, file, place, store.root) for kind, file in notes]
+        results += [_entry(kind, file, Path(str(key)), store.root) for kind, file in notes]
         contents = {
             "made_from": made_from,
             "created": saved,
@@ -255,7 +255,8 @@ def _edition(former: _Former, replaced: str) -> int:
     again.
 
     These have its UIDs and bytes: an archive may have them. 0 is the edition without ``rejects``,
-    1 the one without ``edition`` in the index. 2 told numbers of results without a score.
+    1 the one without ``edition`` in the index. 2 told numbers of results without a score, and took
+    accessions that look alike for one.
     """
     again = former.predecessor is not None and replaced == former.predecessor
     if not again or former.contents is None:

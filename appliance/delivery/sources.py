@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from appliance.delivery.orders import order_of, ordered_specimen
 from appliance.delivery.retired import headers_of, is_retired
 from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
 from appliance.findings.findings import Findings
+from appliance.settings.identify import Writing
 from appliance.settings.installation import installation_salt
 from appliance.settings.settings import Settings
 from appliance.slides.general import pyramid_of
@@ -96,7 +98,9 @@ def slide_sources(
         said = _two_studies(headers)
         return Sources(headers=headers, converted=(), scanned=scanned, notes=said, study=None)
     study, note = _study(findings, assay, headers, kept, settings)
-    accession = as_written(findings.accession, headers)
+    # Slides of earlier editions state what these compared, and are found by it.
+    rules = (None, settings.identify.writing)
+    accessions = [as_written(findings.accession, headers, rule) for rule in rules]
     if study.started is None:
         first = min(scanned for scanned, _ in known.values())
         study = replace(study, started=_started(study.uid, first, store))
@@ -105,7 +109,7 @@ def slide_sources(
     notes, converted = [note], []
     for stain in missing:
         slide = slides[stain], stain, known[stain][0]
-        folder = _converted(slide, findings, (study, before), settings, accession, convert)
+        folder = _converted(slide, findings, (study, before), settings, accessions, convert)
         files = sorted(folder.glob("*.dcm"))
         headers[stain] = read_headers(files)
         converted += files
@@ -173,18 +177,26 @@ def _stand_in(salt: str, parts: tuple[str, ...]) -> str:
     return f"{STAND_IN}{base64.b32encode(digest[:10]).decode()}"
 
 
-def as_written(accession: str, headers: Mapping[Stain, Sequence[Dataset]]) -> str:
-    """Return an accession in the writing of the study's header, where that is the same one."""
+def as_written(
+    accession: str, headers: Mapping[Stain, Sequence[Dataset]], writing: Writing | None
+) -> str:
+    """Return an accession in the writing of the study's header, where that is the same one.
+
+    It is, by the site's rule of `writing`, whatever its separators are. None: also with others and
+    other leading zeros, as earlier editions compared.
+    """
     for images in headers.values():
         written = str(images[0].get("AccessionNumber") or "").strip()
-        if _plain(written) == _plain(accession):
+        if _plain(written, writing) == _plain(accession, writing):
             return written
     return accession
 
 
-def _plain(accession: str) -> str:
-    """Return an accession without case, separators and leading zeros."""
-    return re.sub(r"[\W_]|(?<!\d)0+(?=\d)", "", accession.casefold())
+def _plain(accession: str, writing: Writing | None) -> str:
+    """Return an accession without what makes no other one of it."""
+    if writing is None:
+        return re.sub(r"[\W_]|(?<!\d)0+(?=\d)", "", accession.casefold())
+    return writing.of_accession(re.sub(r"[\W_]", "-", accession.strip()))
 
 
 def _two_studies(headers: Mapping[Stain, list[Dataset]]) -> tuple[str, ...]:
@@ -199,31 +211,30 @@ def _converted(
     findings: Findings,
     into: tuple[StudyFacts, Collection[str]],
     settings: Settings,
-    accession: str,
+    accessions: Sequence[str],
     convert: bool,
 ) -> Path:
     """Folder of the slide's VL WSM instances: a separate artifact, reused by later runs.
 
     `slide` are its facts, its stain and the time of its scan; `into` the study, and the keys of the
-    slides that were converted before.
+    slides that were converted before. `accessions` are that of earlier editions and today's.
     """
     facts, stain, scanned = slide
     study, before = into
     store = ArtifactStore(settings.artifacts_dir)
-    with_label = settings.objects.label_images
     specimen = ordered_specimen(findings.accession, findings.block, stain, settings)
     depends_on = {
         "slide": facts.fingerprint,
-        "accession": accession,
         "block": findings.block,
         "scanned": scanned,
-        "with_label": with_label,
+        "with_label": settings.objects.label_images,
         "stain": stain,
         "mpp": facts.mpp,
         # Former editions cropped these to their bounds.
         "version": 3 if facts.format in BOUNDED else 2,
     }
-    study, specimen, key = _converted_into(study, before, depends_on, specimen, store)
+    found = _converted_into(accessions, study, before, depends_on, specimen, store)
+    accession, study, specimen, key = found
     container = f"{findings.accession}-{findings.block}-{stain}"
     identity = SlideIdentity(
         accession=accession,
@@ -246,7 +257,7 @@ def _converted(
                     folder,
                     identity,
                     mpp=facts.mpp,
-                    with_label=with_label,
+                    with_label=settings.objects.label_images,
                     pyramid=pyramid,
                     max_bytes=int(settings.objects.max_slide_mib * 2**20),
                 )
@@ -270,31 +281,37 @@ def _check_whole(paths: Sequence[Path], facts: SlideFacts) -> None:
 
 
 def _converted_into(
+    accessions: Sequence[str],
     study: StudyFacts,
     before: Collection[str],
     depends_on: Mapping[str, Any],
     specimen: OrderedSpecimen | None,
     store: ArtifactStore,
-) -> tuple[StudyFacts, OrderedSpecimen | None, ArtifactKey]:
-    """Return the study and the specimen that a converted slide states, and its key.
+) -> tuple[str, StudyFacts, OrderedSpecimen | None, ArtifactKey]:
+    """Return the accession, the study and the specimen that a converted slide states, and its key.
 
-    A slide that was converted before its specimen was known, or by an edition that wrote no zone,
-    or that filled what the header of the study leaves open, stays as it was sent, also where its
-    file is gone.
+    A slide that was converted before its specimen was known, or by an edition that wrote no zone or
+    another accession, or that filled what the header of the study leaves open, stays as it was
+    sent, also where its file is gone.
     """
     candidates = []
-    for facts in (study.filled(), study):
+    for accession, facts in product(accessions, (study.filled(), study)):
         unzoned = replace(facts, zone="")
         for of_order in (None, specimen):
             of_specimen = {} if of_order is None else {"specimen": asdict(of_order)}
             for into in (unzoned, facts):
                 of_zone = {"zone": into.zone} if into.zone else {}
                 key = ArtifactKey.of(
-                    "wsm", **depends_on, study=unzoned.stated(), **of_specimen, **of_zone
+                    "wsm",
+                    **depends_on,
+                    accession=accession,
+                    study=unzoned.stated(),
+                    **of_specimen,
+                    **of_zone,
                 )
-                candidates.append((into, of_order, key))
+                candidates.append((accession, into, of_order, key))
     there = (
-        each for each in candidates if store.path(each[2]).is_dir() or is_retired(each[2], store)
+        each for each in candidates if store.path(each[3]).is_dir() or is_retired(each[3], store)
     )
-    named = (each for each in candidates if str(each[2]) in before)
+    named = (each for each in candidates if str(each[3]) in before)
     return next(there, next(named, candidates[-1]))

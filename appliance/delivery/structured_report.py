@@ -79,6 +79,7 @@ def structured_report(
             request=context.request,
             installation=context.installation,
             as_before=context.as_before,
+            numbered_as_before=context.writing is None,
         ),
         he_images=context.sources[context.anatomy],
         ihc_images=context.sources[context.target],
@@ -96,7 +97,7 @@ def _accession(context: ObjectContext) -> str:
     accession, target = context.findings.accession, context.target
     if accession == UNIDENTIFIED:
         return ""
-    return as_written(accession, {target: context.sources[target]})
+    return as_written(accession, {target: context.sources[target]}, context.writing)
 
 
 def _rois(context: ObjectContext, content: ReportContent) -> list[RoiFacts]:

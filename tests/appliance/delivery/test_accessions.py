@@ -1,0 +1,145 @@
+"""Accession of a result: that which was identified, whatever the header of a slide has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.clinic import BLANK, OBJECTS, rasters
+from fixtures.findings import some_findings
+from fixtures.slide_objects import MPP, identity, write_svs
+from pydicom import Dataset, dcmread
+
+from appliance.artifacts import SUMS_NAME, ArtifactKey, ArtifactStore, adopt
+from appliance.assays.her2.assay import HER2_ASSAY
+from appliance.delivery import sources
+from appliance.delivery.index import object_path, read_index
+from appliance.delivery.sources import as_written, slide_sources
+from appliance.domain import HE, HER2
+from appliance.findings.codec import save_findings
+from appliance.findings.findings import Findings
+from appliance.line.analyze_slide import open_facts
+from appliance.line.case_steps import write
+from appliance.settings.identify import Identify, Writing
+from appliance.settings.settings import Settings
+from dicom.result import Result, read_result
+from dicom.source import convert_slide
+
+IDENTIFIED = some_findings().accession
+ALIKE = "S26-101"
+"""Another number, which differs from that of the case by zeros alone."""
+
+
+def scanned(folder: Path, stain: str, accession: str) -> Path:
+    """Write a slide as the scanner's DICOM, whose header has an accession of the RIS."""
+    svs = write_svs(folder / f"{stain}.svs", seed=len(stain))
+    slide = convert_slide(svs, folder / stain, identity(stain, accession_issuer="RIS"), mpp=MPP)
+    for path in slide.paths:
+        header = dcmread(path)
+        header.AccessionNumber = accession
+        header.save_as(path)
+    return max(slide.paths, key=lambda path: path.stat().st_size)
+
+
+class Pair:
+    """Case of two slides of a scanner, and its objects."""
+
+    def __init__(self, folder: Path, accession: str, writing: Writing | None = None) -> None:
+        self.settings = Settings(
+            state_dir=folder / "state",
+            objects=OBJECTS,
+            identify=Identify(writing=writing or Writing()),
+        )
+        he, ihc = (open_facts(scanned(folder, each, accession)) for each in ("HE", "HER2"))
+        key = ArtifactKey.of("findings", case=1)
+        with ArtifactStore(self.settings.artifacts_dir).writing(key) as out:
+            made = replace(some_findings(), he=he, ihc=ihc, tiles=(), rasters=rasters(he))
+            save_findings(made, out, he_thumbnail=BLANK, ihc_thumbnail=BLANK)
+        self.findings, self.key = str(key), ""
+        self.write()
+
+    def write(self) -> None:
+        self.key = write(self.findings, self.key, self.settings, {}).objects_key
+
+    @property
+    def index(self) -> Path:
+        store = ArtifactStore(self.settings.artifacts_dir)
+        return store.path(ArtifactKey.parse(self.key)) / "objects.json"
+
+    @property
+    def file(self) -> Path:
+        (path,) = (e.path for e in read_index(self.key, self.settings) if e.kind == "SR")
+        return object_path(path, self.settings)
+
+    @property
+    def result(self) -> Result:
+        return read_result(self.file)
+
+    def write_again(self, stated: dict[str, Any]) -> Dataset:
+        """Write objects again whose index is this, and whose report is lost."""
+        (self.index.parent / SUMS_NAME).unlink()
+        self.index.write_text(json.dumps(stated))
+        adopt(self.index.parent)
+        self.file.unlink()
+        self.write()
+        return dcmread(self.file)
+
+
+@pytest.mark.parametrize(
+    ("header", "writing", "states", "issuer"),
+    [
+        (ALIKE, Writing(), IDENTIFIED, ""),
+        ("S2-60000101", Writing(), IDENTIFIED, ""),
+        (ALIKE, Writing(leading_zeros="drop"), ALIKE, "RIS"),
+        ("S260000101", Writing(separators="drop"), "S260000101", "RIS"),
+        ("s26/0000101", Writing(), "s26/0000101", "RIS"),
+        ("UNKNOWN", Writing(), IDENTIFIED, ""),
+    ],
+)
+def test_a_result_states_the_accession_that_was_identified_and_its_issuer(
+    header: str, writing: Writing, states: str, issuer: str, tmp_path: Path
+) -> None:
+    result = Pair(tmp_path, header, writing).result
+    assert (result.accession, result.accession_issuer) == (states, issuer)
+    assert result.number == f"{states}-HER2-A1"
+
+
+def test_a_report_of_the_edition_before_is_written_again_with_its_accession(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, ALIKE)
+    stated = json.loads(pair.index.read_text())
+    key, today = pair.key, dcmread(pair.file)
+    assert pair.write_again(stated) == today
+    former = pair.write_again(stated | {"edition": 2})
+    assert (pair.result.accession, pair.result.accession_issuer) == (ALIKE, "RIS")
+    assert former.SOPInstanceUID != today.SOPInstanceUID
+    assert json.loads(pair.index.read_text())["edition"] == 2
+    assert pair.write_again(stated | {"edition": 2}) == former
+    assert pair.key == key
+
+
+@pytest.fixture
+def joined(tmp_path: Path) -> Callable[[str], Findings]:
+    """Return a case whose H&E slide is DICOM of a scanner, with an accession, beside a SVS."""
+
+    def made(accession: str) -> Findings:
+        he = open_facts(scanned(tmp_path, "HE", accession))
+        ihc = replace(open_facts(write_svs(tmp_path / "ihc.svs", seed=9)), mpp=MPP)
+        return replace(some_findings(), he=he, ihc=ihc)
+
+    return made
+
+
+def test_a_slide_that_the_edition_before_converted_is_not_converted_again(
+    joined: Callable[[str], Findings], tmp_path: Path
+) -> None:
+    findings, settings = joined(ALIKE), Settings(state_dir=tmp_path / "state")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sources, "as_written", lambda a, headers, _: as_written(a, headers, None))
+        sent = slide_sources(findings, HER2_ASSAY, settings)
+    again = slide_sources(findings, HER2_ASSAY, settings)
+    assert again.converted == sent.converted
+    assert again.headers[HER2][0].AccessionNumber == ALIKE == again.headers[HE][0].AccessionNumber
