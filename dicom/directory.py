@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -76,7 +76,7 @@ LEAVES: dict[str, tuple[str, tuple[str, ...]]] = {
 """Record type and keys (PS3.3 F.5) by SOP class; all other classes of Tandem are IMAGE."""
 READ = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", *SERIES_KEYS, "ContentSequence"),
-    *("PatientName", "PatientID"),
+    *("PatientName", "PatientID", "IssuerOfPatientID"),
     *("StudyDate", "StudyTime", "StudyDescription", "StudyID", "AccessionNumber"),
     *sorted({key for _, keys in LEAVES.values() for key in keys}),
 ]
@@ -160,19 +160,46 @@ def _order(header: Dataset) -> tuple[int, str, int, str]:
 
 def _records(headers: Sequence[FileDataset], study_uid: str) -> list[tuple[int, Dataset]]:
     """Records with their depth; each precedes its descendants."""
-    if not headers:
-        return []
-    records = [
-        (0, _record("PATIENT", _patient(headers, study_uid))),
-        (1, _record("STUDY", _study(headers, study_uid))),
-    ]
-    series = ""
-    for header in headers:
-        if header.SeriesInstanceUID != series:
-            series = header.SeriesInstanceUID
-            records.append((2, _record("SERIES", {key: header.get(key) for key in SERIES_KEYS})))
-        records.append((3, _leaf(header)))
+    records = []
+    patients = _patients(headers)
+    for own in patients:
+        patient = _patient(own, study_uid)
+        if len(patients) > 1 and (issuer := _stated(own, "IssuerOfPatientID")):
+            patient["IssuerOfPatientID"] = issuer
+        records.append((0, _record("PATIENT", patient)))
+        records.append((1, _record("STUDY", _study(own, study_uid))))
+        series = ""
+        for header in own:
+            if header.SeriesInstanceUID != series:
+                series = header.SeriesInstanceUID
+                keys = {key: header.get(key) for key in SERIES_KEYS}
+                records.append((2, _record("SERIES", keys)))
+            records.append((3, _leaf(header)))
     return records
+
+
+def _patients(headers: Sequence[FileDataset]) -> list[list[FileDataset]]:
+    """Return the objects of each patient: one that was corrected has another ID or issuer."""
+    stated = {_id_of(header) for header in headers}
+    found: dict[tuple[str, str], list[FileDataset]] = {}
+    for header in headers:
+        found.setdefault(_whose(*_id_of(header), stated), []).append(header)
+    return list(found.values())
+
+
+def _id_of(header: Dataset) -> tuple[str, str]:
+    number, issuer = (header.get(key) for key in ("PatientID", "IssuerOfPatientID"))
+    return str(number or "").strip(), str(issuer or "").strip() if number else ""
+
+
+def _whose(number: str, issuer: str, stated: Set[tuple[str, str]]) -> tuple[str, str]:
+    """Return the patient of an object; where it leaves something open, the one that others name."""
+    if issuer:
+        return number, issuer
+    named = {each for each in stated if each[0] and number in ("", each[0])}
+    fuller = {each for each in named if each[1]} or named
+    one = len(fuller) == 1 == len({each[0] for each in named})
+    return next(iter(fuller)) if one else (number, issuer)
 
 
 def _stated(headers: Sequence[Dataset], keyword: str) -> Any:
@@ -263,8 +290,9 @@ def _encode(records: Sequence[tuple[int, Dataset]], study_uid: str) -> bytes:
             above[depth].OffsetOfTheNextDirectoryRecord = offset
         elif above:
             above[-1].OffsetOfReferencedLowerLevelDirectoryEntity = offset
-        else:  # the patient: the only record of the root
+        else:  # the first patient
             directory.OffsetOfTheFirstDirectoryRecordOfTheRootDirectoryEntity = offset
+        if depth == 0:
             directory.OffsetOfTheLastDirectoryRecordOfTheRootDirectoryEntity = offset
         above[depth:] = [record]
     return _bytes(directory)

@@ -315,6 +315,40 @@ def test_names_in_utf8_and_a_stand_in_for_a_missing_id(
     assert not [name for name in names if re.search("ller|P-17|S26", name)]
 
 
+@pytest.mark.parametrize(
+    ("changes", "patients"),
+    [
+        ({"PatientID": "P-OLD", "PatientName": "Old^Berta"}, 2),
+        ({"PatientID": "P-NEW", "PatientName": "O^Ida", "IssuerOfPatientID": "OTHER"}, 2),
+        ({"PatientID": "P-NEW", "PatientName": ""}, 1),
+        ({"PatientID": None, "PatientName": None}, 1),
+    ],
+)
+def test_each_patient_of_a_study_has_its_own_record(
+    changes: dict[str, Any],
+    patients: int,
+    archive: Destination,
+    study: Path,
+    made: list[Instance],
+    tmp_path: Path,
+) -> None:
+    """Results of a corrected patient lie beside those of the former one."""
+    new = {"PatientID": "P-NEW", "PatientName": "New^Anna", "IssuerOfPatientID": "LAB"}
+    for number, stated in enumerate((new, changes)):
+        uids = {"SeriesInstanceUID": f"2.25.8{number}", "SOPInstanceUID": f"2.25.9{number}"}
+        send(archive, [saved(tmp_path, dcmread(made[-1].path), **uids, **stated)])
+    file_set = FileSet(study / "DICOMDIR")
+    found = {each.SOPInstanceUID: (each.PatientID, str(each.PatientName)) for each in file_set}
+    file_set._stage["t"].cleanup()  # its temporary folder, which no public method closes
+    name = str(changes["PatientName"] or "New^Anna")
+    assert found == {
+        "2.25.90": ("P-NEW", "New^Anna"),
+        "2.25.91": (changes["PatientID"] or "P-NEW", name),
+    }
+    assert (len(records(study)["PATIENT"]), len(records(study)["STUDY"])) == (patients, patients)
+    assert dicom_errors(study / "DICOMDIR") == []
+
+
 def test_a_study_without_date_and_id_is_valid_all_the_same(
     archive: Destination, study: Path, made: list[Instance], tmp_path: Path
 ) -> None:
