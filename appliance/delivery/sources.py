@@ -39,7 +39,7 @@ from dicom.study import StudyFacts, study_of
 from dicom.times import zone_at
 from dicom.uids import deterministic_uid
 
-NOTE_NAME, STARTED_NAME = "note.txt", "scanned.txt"
+NOTE_NAME, STARTED_NAME, ZONE_NAME = "note.txt", "scanned.txt", "zone.txt"
 STAND_IN = "TANDEM-"
 """Prefix of a Patient ID that stands in place of an unknown one."""
 SLOWER = "(slower, and lossy once more)"
@@ -105,7 +105,7 @@ def slide_sources(
         first = min(scanned for scanned, _ in known.values())
         study = replace(study, started=_started(study.uid, first, store))
     if not study.zone and study.started is not None:
-        study = replace(study, zone=zone_at(study.started))
+        study = replace(study, zone=_zone(study.uid, study.started, store))
     notes, converted = [note], []
     for stain in missing:
         slide = slides[stain], stain, known[stain][0]
@@ -130,6 +130,21 @@ def _started(study_uid: str, scanned: datetime, store: ArtifactStore) -> datetim
         with store.writing(key) as folder:
             (folder / STARTED_NAME).write_text(scanned.isoformat())
     return datetime.fromisoformat((store.path(key) / STARTED_NAME).read_text())
+
+
+def _zone(study_uid: str, started: datetime, store: ArtifactStore) -> str:
+    """Zone of a study's times: the machine's when it was first asked for, whatever that is now.
+
+    With another one, slides would be converted and sent again, and the study contradict itself.
+    """
+    if not (of_machine := zone_at(started)):
+        return ""
+    # An artifact of its own, so that studies of earlier editions get one, too.
+    key = ArtifactKey.of("study", uid=study_uid, states="zone")
+    if not store.has(key):
+        with store.writing(key) as folder:
+            (folder / ZONE_NAME).write_text(of_machine)
+    return (store.path(key) / ZONE_NAME).read_text()
 
 
 def _study(

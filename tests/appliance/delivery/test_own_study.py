@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,6 +80,31 @@ def test_a_study_of_an_earlier_edition_goes_on(pair: Findings, tmp_path: Path) -
     with store.writing(ArtifactKey.of("study", uid=unsalted)) as folder:
         (folder / "scanned.txt").write_text("2026-01-01T10:00:00+00:00")
     assert study_of_pair(replace(pair, block="B2"), state) == unsalted
+
+
+@pytest.mark.parametrize("upgraded", [False, True])
+def test_a_machine_in_another_zone_converts_no_slide_again(
+    upgraded: bool, pair: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(state_dir=tmp_path / "state")
+    first = []
+    try:
+        for zone in ("Europe/Berlin", "UTC"):
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            first.append(slide_sources(pair, HER2_ASSAY, settings))
+            if upgraded and len(first) == 1:  # as an edition left it that kept no zone
+                for file in list(settings.artifacts_dir.rglob("zone.txt")):
+                    shutil.rmtree(file.parent)
+                first.append(slide_sources(pair, HER2_ASSAY, settings))
+        other = slide_sources(replace(pair, block="B2"), HER2_ASSAY, settings)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert len({each.converted for each in first}) == 1
+    headers = [h for each in (*first, other) for images in each.headers.values() for h in images]
+    assert {h.TimezoneOffsetFromUTC for h in headers} == {"+0100"}
+    assert len({(h.StudyDate, h.StudyTime) for h in headers}) == 1
 
 
 def test_slides_that_were_converted_before_keep_their_uids() -> None:
