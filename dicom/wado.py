@@ -56,7 +56,8 @@ def retrieve_series(address: WebAddress, series: Series, folder: Path) -> int:
     Raises
     ------
     PacsUnavailableError
-        The server cannot be asked now. What was written stays and is written again.
+        The server cannot be asked now, or has not all of the series. What was written stays and is
+        written again.
     PacsRejectedError
         The server has no such series, or its answer is none.
     SpoolError
@@ -78,8 +79,10 @@ def retrieve_series(address: WebAddress, series: Series, folder: Path) -> int:
 
 def _check(address: WebAddress, response: requests.Response) -> None:
     status = response.status_code
-    if status in (200, 206):
+    if status == 200:
         return
+    if status == 206:  # without a Range: some instances are left out, and a slide lacks a part
+        raise PacsUnavailableError(f"{address.url}: WADO-RS gives not all of the series now.")
     row = find_http_status(status)
     told = explain(address, "WADO-RS", status)
     if row.verdict is Verdict.LATER or (row.of_server and status != 404):

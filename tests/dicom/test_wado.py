@@ -171,6 +171,7 @@ def test_a_series_is_fetched(
         (406, "text/html", PacsRejectedError),
         (401, "text/html", PacsUnavailableError),
         (503, "text/html", PacsUnavailableError),
+        (206, f"multipart/related; boundary={BOUNDARY}", PacsUnavailableError),
         (200, "text/html", PacsRejectedError),
         (200, "multipart/related", PacsRejectedError),
         (204, f"multipart/related; boundary={BOUNDARY}", PacsRejectedError),
@@ -178,15 +179,17 @@ def test_a_series_is_fetched(
 )
 def test_an_answer_that_is_none(
     server: tuple[WebAddress, type[Answering]],
+    instances: list[bytes],
     tmp_path: Path,
     status: int,
     kind: str,
     error: type[Exception],
 ) -> None:
     address, handler = server
-    handler.status, handler.kind = status, kind
+    handler.status, handler.kind, handler.body = status, kind, multipart(instances)
     with pytest.raises(error):
         retrieve_series(address, SERIES, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_uid_that_is_none_reaches_no_server(tmp_path: Path) -> None:
