@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import struct
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,7 +16,6 @@ from typing import Any
 
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.dataset import FileMetaDataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     Comprehensive3DSRStorage,
     EncapsulatedPDFStorage,
@@ -27,7 +25,8 @@ from pydicom.uid import (
     MicroscopyBulkSimpleAnnotationsStorage,
 )
 
-from dicom.characters import CHARACTER_SET
+from dicom.characters import CHARACTER_SET, UNREADABLE, in_unicode
+from dicom.legal import make_legal
 from dicom.uids import deterministic_uid
 
 NAME = "DICOMDIR"
@@ -113,14 +112,13 @@ def read_keys(path: Path) -> FileDataset | None:
     """
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=READ)
-        # Copied values are written in UTF-8, whatever character set the file has.
-        header.decode()
-    except (InvalidDicomError, EOFError, ValueError, struct.error):
-        return None
-    except OSError as err:
-        if err.errno is not None:
+        # Copied values are written in UTF-8, and as DICOM allows them, whatever the file has.
+        in_unicode(header)
+        make_legal(header)
+    except UNREADABLE as err:
+        if isinstance(err, OSError) and err.errno is not None:
             raise
-        return None  # raised by pydicom if an item ends too early
+        return None  # also raised by pydicom if an item ends too early
     return header if header.get("SOPInstanceUID") else None
 
 

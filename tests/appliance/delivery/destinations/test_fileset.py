@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.headers import Written, rewritten
 from fixtures.instances import parcel_of
 from fixtures.judges import dicom_errors, require_judge
 from fixtures.slide_objects import (
@@ -391,6 +392,35 @@ def test_a_damaged_object_is_left_out_until_it_is_sent_again(
     send(archive, [sr])
     assert proofs(archive, [sr, other]) == {Proof.THERE}
     assert listed(study) == uids([sr, other])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"SeriesNumber": b"1A"},
+        {"SeriesNumber": b"12\\13"},
+        {"InstanceNumber": b"99999999999"},
+        {"InstanceNumber": b"x"},
+        {"StudyDate": b"2026-03-04"},
+        {"StudyTime": b"09:30:15"},
+        {"StudyID": b"S" * 40},
+        {"StudyDescription": b"x" * 70},
+        {"AccessionNumber": b"S" * 30},
+    ],
+)
+def test_a_value_that_dicom_does_not_allow_keeps_no_study_from_its_directory(
+    values: dict[str, bytes],
+    archive: Destination,
+    study: Path,
+    made: list[Instance],
+    tmp_path: Path,
+) -> None:
+    """Slides of scanners are sent as they are."""
+    slide = parcel_of(rewritten(made[0].path, tmp_path / "odd.dcm", Written(values=values)))
+    sent = [slide, made[-1]]
+    assert {outcome.verdict for outcome in send(archive, sent)} == {Verdict.STORED}
+    assert proofs(archive, sent) == {Proof.THERE}
+    assert listed(study) == uids(sent)
 
 
 def test_what_no_directory_can_list_is_not_proven(
