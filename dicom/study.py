@@ -213,6 +213,16 @@ def study_of(header: Dataset) -> StudyFacts:
     )
 
 
+def with_accession(facts: StudyFacts, header: Dataset) -> StudyFacts:
+    """Return the facts of a header's study with its Accession Number, also where that is empty.
+
+    It is an attribute of the study (PS3.3 C.7.2.1), whatever a slide of it was identified by.
+    """
+    number, stated = Dataset(), json.loads(facts.further) if facts.further else {}
+    number.AccessionNumber = _short(header, "AccessionNumber", SH_LENGTH)
+    return replace(facts, further=_as_text(stated | number.to_json_dict()))
+
+
 def patient_of(header: Dataset) -> dict[str, Any]:
     """Return patient and study as a header states them, for comparison: nothing is checked.
 

@@ -12,7 +12,6 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from dicom.errors import ObjectError
 from dicom.header import read_headers
 from dicom.order import OrderedSpecimen
 from dicom.source import ENCODED_AGAIN, SlideIdentity, convert_slide
-from dicom.study import StudyFacts, study_of
+from dicom.study import StudyFacts, study_of, with_accession
 from dicom.times import zone_at
 from dicom.uids import deterministic_uid
 
@@ -98,18 +97,16 @@ def slide_sources(
         said = _two_studies(headers)
         return Sources(headers=headers, converted=(), scanned=scanned, notes=said, study=None)
     study, note = _study(findings, assay, headers, kept, settings)
-    # Slides of earlier editions state what these compared, and are found by it.
-    rules = (None, settings.identify.writing)
-    accessions = [as_written(findings.accession, headers, rule) for rule in rules]
     if study.started is None:
         first = min(scanned for scanned, _ in known.values())
         study = replace(study, started=_started(study.uid, first, store))
     if not study.zone and study.started is not None:
         study = replace(study, zone=_zone(study.uid, study.started, store))
+    stated = _stated(findings.accession, study, headers, settings)
     notes, converted = [note], []
     for stain in missing:
         slide = slides[stain], stain, known[stain][0]
-        folder = _converted(slide, findings, (study, before), settings, accessions, convert)
+        folder = _converted(slide, findings, (stated, before), settings, convert)
         files = sorted(folder.glob("*.dcm"))
         headers[stain] = read_headers(files)
         converted += files
@@ -214,6 +211,24 @@ def _plain(accession: str, writing: Writing | None) -> str:
     return writing.of_accession(re.sub(r"[\W_]", "-", accession.strip()))
 
 
+def _stated(
+    identified: str, study: StudyFacts, headers: Mapping[Stain, list[Dataset]], settings: Settings
+) -> list[tuple[str, StudyFacts]]:
+    """Return accession and study of converted slides as earlier editions stated them, and today's.
+
+    Today the Accession Number is that of the header whose study they join, as all of its objects
+    have it. The accession is in the identifiers of the specimens.
+    """
+    former, today = (
+        as_written(identified, headers, rule) for rule in (None, settings.identify.writing)
+    )
+    of_header = study
+    for images in headers.values():
+        if str(images[0].get("AccessionNumber") or "").strip() != today:
+            of_header = with_accession(study, images[0])
+    return [(former, study), (today, of_header)]
+
+
 def _two_studies(headers: Mapping[Stain, list[Dataset]]) -> tuple[str, ...]:
     """Return a note where the scanner put the slides of a case into two studies."""
     if len({str(images[0].StudyInstanceUID) for images in headers.values()}) == 1:
@@ -224,18 +239,18 @@ def _two_studies(headers: Mapping[Stain, list[Dataset]]) -> tuple[str, ...]:
 def _converted(
     slide: tuple[SlideFacts, Stain, datetime],
     findings: Findings,
-    into: tuple[StudyFacts, Collection[str]],
+    into: tuple[Sequence[tuple[str, StudyFacts]], Collection[str]],
     settings: Settings,
-    accessions: Sequence[str],
     convert: bool,
 ) -> Path:
     """Folder of the slide's VL WSM instances: a separate artifact, reused by later runs.
 
-    `slide` are its facts, its stain and the time of its scan; `into` the study, and the keys of the
-    slides that were converted before. `accessions` are that of earlier editions and today's.
+    `slide` are its facts, its stain and the time of its scan; `into` the accession and the study
+    as earlier editions stated them and as today's, and the keys of the slides that were converted
+    before.
     """
     facts, stain, scanned = slide
-    study, before = into
+    stated, before = into
     store = ArtifactStore(settings.artifacts_dir)
     specimen = ordered_specimen(findings.accession, findings.block, stain, settings)
     depends_on = {
@@ -248,7 +263,7 @@ def _converted(
         # Former editions cropped these to their bounds.
         "version": 3 if facts.format in BOUNDED else 2,
     }
-    found = _converted_into(accessions, study, before, depends_on, specimen, store)
+    found = _converted_into(stated, before, depends_on, specimen, store)
     accession, study, specimen, key = found
     container = f"{findings.accession}-{findings.block}-{stain}"
     identity = SlideIdentity(
@@ -296,8 +311,7 @@ def _check_whole(paths: Sequence[Path], facts: SlideFacts) -> None:
 
 
 def _converted_into(
-    accessions: Sequence[str],
-    study: StudyFacts,
+    stated: Sequence[tuple[str, StudyFacts]],
     before: Collection[str],
     depends_on: Mapping[str, Any],
     specimen: OrderedSpecimen | None,
@@ -310,7 +324,7 @@ def _converted_into(
     sent, also where its file is gone.
     """
     candidates = []
-    for accession, facts in product(accessions, (study.filled(), study)):
+    for accession, facts in ((n, each) for n, study in stated for each in (study.filled(), study)):
         unzoned = replace(facts, zone="")
         for of_order in (None, specimen):
             of_specimen = {} if of_order is None else {"specimen": asdict(of_order)}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fixtures.clinic import BLANK, OBJECTS, rasters
 from fixtures.findings import some_findings
+from fixtures.judges import dicom_errors, entity_warnings
 from fixtures.slide_objects import MPP, identity, write_svs
 from pydicom import Dataset, dcmread
 
@@ -19,7 +20,7 @@ from appliance.assays.her2.assay import HER2_ASSAY
 from appliance.delivery import sources
 from appliance.delivery.index import object_path, read_index
 from appliance.delivery.sources import as_written, slide_sources
-from appliance.domain import HE, HER2
+from appliance.domain import HER2
 from appliance.findings.codec import save_findings
 from appliance.findings.findings import Findings
 from appliance.line.analyze_slide import open_facts
@@ -133,13 +134,32 @@ def joined(tmp_path: Path) -> Callable[[str], Findings]:
     return made
 
 
+@pytest.mark.parametrize(("header", "stated"), [(ALIKE, ALIKE), ("UNKNOWN", IDENTIFIED)])
 def test_a_slide_that_the_edition_before_converted_is_not_converted_again(
-    joined: Callable[[str], Findings], tmp_path: Path
+    header: str, stated: str, joined: Callable[[str], Findings], tmp_path: Path
 ) -> None:
-    findings, settings = joined(ALIKE), Settings(state_dir=tmp_path / "state")
+    findings, settings = joined(header), Settings(state_dir=tmp_path / "state")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sources, "as_written", lambda a, headers, _: as_written(a, headers, None))
+        patched.setattr(sources, "with_accession", lambda facts, _: facts)
         sent = slide_sources(findings, HER2_ASSAY, settings)
     again = slide_sources(findings, HER2_ASSAY, settings)
     assert again.converted == sent.converted
-    assert again.headers[HER2][0].AccessionNumber == ALIKE == again.headers[HE][0].AccessionNumber
+    assert again.headers[HER2][0].AccessionNumber == stated
+
+
+@pytest.mark.parametrize("header", ["UNKNOWN", "", "S26-7", ALIKE, IDENTIFIED])
+def test_a_converted_slide_states_the_accession_of_the_study_that_it_joins(
+    header: str, joined: Callable[[str], Findings], tmp_path: Path
+) -> None:
+    settings = Settings(state_dir=tmp_path / "state")
+    findings = joined(header)
+    made = slide_sources(findings, HER2_ASSAY, settings)
+    stated = {str(h.AccessionNumber or "") for images in made.headers.values() for h in images}
+    assert stated == {header}
+    # What it is identified by is in its identifiers.
+    (ihc, *_) = made.headers[HER2]
+    assert ihc.ContainerIdentifier == f"{IDENTIFIED}-A1-HER2"
+    assert [dicom_errors(path) for path in made.converted] == [[] for _ in made.converted]
+    assert entity_warnings([*made.scanned, *made.converted]) == []
+    assert slide_sources(findings, HER2_ASSAY, settings).converted == made.converted
