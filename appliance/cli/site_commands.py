@@ -36,9 +36,10 @@ def doctor(
         checks = examine_destination(settings_with_logging(config, writes=False), pacs)
         for check in checks:
             mark = Text("taken", "green") if check.ok else Text("NOT TAKEN", "red")
+            mark = Text("not asked", "yellow") if check.ok is None else mark
             table.add_row(check.title, mark, check.text)
         out.print(table)
-        if not all(check.ok for check in checks):
+        if any(check.ok is False for check in checks):
             raise typer.Exit(1)
         return
     findings = examine(config)

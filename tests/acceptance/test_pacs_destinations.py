@@ -223,7 +223,10 @@ def test_doctor_shows_what_a_pacs_takes(tmp_path: Path) -> None:
         config.write_text(f'[objects]\nsegmentation = "labelmap"\n{config.read_text()}')
         done = tandem("doctor", "--pacs", "old", "--config", config, check=False)
         assert done.stdout.count("NOT TAKEN") == len(SENT_KINDS) - len(kinds) + 1
-        assert "Label Map" in done.stdout
+        assert "Label Map" in done.stdout and "not asked" not in done.stdout
+        config.write_text(f'{config.read_text()}dicom_slides = "send"\n')
+        done = tandem("doctor", "--pacs", "old", "--config", config, check=False)
+        assert done.stdout.count("not asked") == 1
         unknown = tandem("doctor", "--pacs", "new", "--config", config, check=False)
         assert unknown.returncode == 1 and "there are: old" in unknown.stderr
 

@@ -46,10 +46,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class KindCheck:
-    """One line of ``tandem doctor --pacs``."""
+    """One line of ``tandem doctor --pacs``; `ok` is None for what cannot be asked."""
 
     title: str
-    ok: bool
+    ok: bool | None
     text: str
 
 

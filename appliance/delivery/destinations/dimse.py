@@ -36,6 +36,11 @@ NOBODY = InstanceRef(
     study_uid="2.25.1", series_uid="2.25.1", sop_instance_uid="2.25.1", sop_class_uid=""
 )
 """Reference to an instance that exists nowhere, for test queries."""
+OF_SCANNERS = KindCheck(
+    "Slides as their scanner wrote them (dicom_slides = send)",
+    None,
+    "Their transfer syntaxes are the scanner's: the first slide that is sent shows it.",
+)
 
 
 @destination(PacsDestination)
@@ -46,7 +51,7 @@ class Pacs:
 
     def __init__(self, section: PacsDestination, kinds: Sequence[Kind] = SENT_KINDS) -> None:
         self.name = section.name
-        self._kinds = kinds
+        self._kinds, self._slides_there = kinds, section.slides_there
         self.address = PacsAddress(
             host=section.host,
             port=section.port,
@@ -131,10 +136,11 @@ class Pacs:
         remedy = (
             f"Allow it in the PACS for {self.address.calling_aet}, or leave it out by `objects`."
         )
-        return [
+        checks = [
             KindCheck(_title(kind if way is None else way), way is not None, "" if way else remedy)
             for kind, way in taken.items()
         ]
+        return checks if self._slides_there != "send" else [*checks, OF_SCANNERS]
 
     def close(self) -> None:
         """Close the port of the commitment reports."""
