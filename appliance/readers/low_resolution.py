@@ -46,7 +46,7 @@ class LowResolutionReader:
     """One answer for the whole HER2 slide, from its overview."""
 
     name: ClassVar[str] = "low_resolution"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Needs] = "overview"
     stains: ClassVar[tuple[Stain, ...]] = (HER2,)
     task: ClassVar[Task | None] = None

@@ -6,18 +6,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.slide_level.unscanned import TINT, fill
+
 DARK = 40
 """Gray level up to which a px is pen, edge or unscanned: neither tissue nor glass."""
 ASSUMED_WHITE = (245, 245, 245)
 """Color of the glass of a slide that shows none."""
-TINT, UNEVEN = 16, 8
-"""Difference of the glass's channels above which it is colored, and spread of the brightest px
-(from their 10th to their 90th percentile) above which they are no glass, in gray levels (0-255).
-Slides have a spread of 0 to 2, real fields without glass 7 to 41."""
-FILL = 255
-"""Pure white, with which scanners that write no transparency fill unscanned areas."""
-FLAT_SIGMA = 3.0
-"""Standard deviation of gray in 5 x 5 px below which a place is even enough to be glass."""
+UNEVEN = 8
+"""Spread of the brightest px (from their 10th to their 90th percentile), in gray levels (0-255),
+above which they are no glass, if their color has a tint. Slides have a spread of 0 to 2, real
+fields without glass 7 to 41."""
 
 
 def glass_rgb(pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
@@ -44,7 +42,7 @@ def usable_px(overview: NDArray[np.uint8]) -> NDArray[np.bool_]:
     # A px at the rim of these is a mixture.
     rim = np.ones((5, 5), dtype=np.uint8)
     unusable = cv2.dilate((dark | green_pen).astype(np.uint8), rim).astype(bool)
-    usable: NDArray[np.bool_] = ~(unusable | _fill(overview))
+    usable: NDArray[np.bool_] = ~(unusable | fill(overview))
     return usable
 
 
@@ -62,29 +60,3 @@ def calibrate(
     # Takes a third of the time of a look-up table.
     cv2.transform(pixels.reshape(rows), gain, out.reshape(rows))
     return out
-
-
-def _fill(overview: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Pure white that is not this slide's glass, bool (rows, cols).
-
-    Only where another even, colorless brightness is clearly the glass. A scanner whose glass is
-    pure white has no fill.
-    """
-    nothing = np.zeros(overview.shape[:2], dtype=bool)
-    fill = overview.min(axis=2) == FILL
-    if fill.mean() < 0.01:
-        return nothing
-    gray = overview.min(axis=2)
-    mean = cv2.blur(gray.astype(np.float32), (5, 5))
-    variance = cv2.blur(gray.astype(np.float32) ** 2, (5, 5)) - mean**2
-    colorless = overview.max(axis=2) - gray <= 10
-    even = colorless & (variance < FLAT_SIGMA**2) & (gray >= 180) & (gray <= 250)
-    counts = np.bincount(gray[even], minlength=256)
-    peak = int(counts.argmax())
-    near = int(counts[max(0, peak - 4) : peak + 5].sum())
-    if near < 0.05 * gray.size or near < 0.6 * int(even.sum()):
-        return nothing
-    filled: NDArray[np.bool_] = cv2.dilate(
-        fill.astype(np.uint8), np.ones((3, 3), dtype=np.uint8)
-    ).astype(bool)
-    return filled

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from appliance.domain import QuarantineReason
 from appliance.errors import LookAgainError, SlideError
 from appliance.geometry import TILE_PX, TileIndex
-from appliance.slides.glass import FILL, calibrate, white_gain
+from appliance.slides.glass import calibrate, white_gain
 from appliance.slides.reader import SlideReader
+from models.slide_level.unscanned import FILL
 
 log = logging.getLogger(__name__)
 

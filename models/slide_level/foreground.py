@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DataSetError
+from models.slide_level.unscanned import on_glass, painted
 
 FOREGROUND_PX = 512
 """Longer side of the picture on which the foreground is looked for."""
@@ -32,12 +33,18 @@ _SURE_PX = 3.0
 _SMALLEST = 2e-4
 """Share of the picture below which a piece is dust."""
 _KEPT_PICTURES = 1200
+_OPAQUE = (".jpg", ".jpeg")
+"""Suffixes of files that hold no transparency."""
 MARGIN = 0.02
 """Margin of glass around the foreground, by its longer side."""
 
 
 def foreground(overview: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return the foreground of an overview, uint8 RGB (rows, columns, 3), as bool of its size."""
+    """Return the foreground of an overview, uint8 RGB (rows, columns, 3), as bool of its size.
+
+    Black borders and the fill of unscanned areas count as glass.
+    """
+    overview = on_glass(overview)
     rows, columns = overview.shape[:2]
     scale = min(1.0, FOREGROUND_PX / max(rows, columns))
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
@@ -78,6 +85,7 @@ def section_picture(
     The square around the foreground `mask` is taken, with a margin, and shrunk or enlarged as a
     whole. Without foreground the whole overview is taken.
     """
+    overview = on_glass(overview)
     glass = glass_color(overview, mask)
     place = _place(mask, px)
     section = np.ascontiguousarray(overview[place.box])
@@ -151,6 +159,8 @@ def _whole_if_empty(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def read_section(path: Path, px: int) -> NDArray[np.uint8]:
     """Return `section_picture` of an overview's file; do not change it: it is kept.
 
+    What is transparent in the file is glass.
+
     Raises
     ------
     DataSetError
@@ -160,6 +170,10 @@ def read_section(path: Path, px: int) -> NDArray[np.uint8]:
     if read is None:
         raise DataSetError(f"{path}: not a readable picture. Export it again as PNG or JPEG.")
     overview = cv2.cvtColor(read, cv2.COLOR_BGR2RGB)
+    if path.suffix.lower() not in _OPAQUE:
+        whole = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if whole is not None and whole.shape[2:] == (4,) and whole.shape[:2] == read.shape[:2]:
+            overview = painted(overview, whole[..., 3] < np.iinfo(whole.dtype).max // 2)
     picture = section_picture(overview, foreground(overview), px)
     picture.setflags(write=False)
     return picture

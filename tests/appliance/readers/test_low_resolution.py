@@ -109,6 +109,27 @@ def test_it_says_the_class_of_the_whole_slide(weights: Path, tmp_path: Path) -> 
         assert opinion.weights.task == "low_resolution" and len(opinion.weights.sha256) == 64
 
 
+@pytest.mark.parametrize("border", [255, 0])
+def test_unscanned_areas_change_no_answer(weights: Path, tmp_path: Path, border: int) -> None:
+    """White fill and black borders of files without transparency became the section."""
+    for number in (0, 3):
+        slide = weights.parent / "cohort" / f"S{number:03d}.png"
+        painted = cv2.imread(str(slide))
+        scanned = cv2.GaussianBlur(cv2.resize(painted, (960, 768)), (0, 0), 3)
+        whole = cv2.copyMakeBorder(
+            scanned, 90, 200, 150, 110, cv2.BORDER_CONSTANT, value=(border,) * 3
+        )
+        said = []
+        for name, picture in (("scanned", scanned), ("whole", whole)):
+            cv2.imwrite(str(tmp_path / f"{name}.png"), picture)
+            out = tmp_path / f"{number}{name}"
+            said.append(opinion_on(tmp_path / f"{name}.png", weights, out).probabilities)
+        assert said[1] == pytest.approx(said[0], abs=0.05)
+        mask = foreground(cv2.cvtColor(whole, cv2.COLOR_BGR2RGB))
+        expected = foreground(cv2.cvtColor(scanned, cv2.COLOR_BGR2RGB))
+        assert mask.sum() == pytest.approx(expected.sum(), rel=0.03)
+
+
 def test_it_says_nothing_of_a_small_piece(weights: Path, tmp_path: Path) -> None:
     slide = weights.parent / "cohort" / "S003.png"
     opinion = opinion_on(slide, weights, tmp_path / "out", area_mm2=1.9)

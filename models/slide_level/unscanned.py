@@ -1,0 +1,83 @@
+"""Areas of a slide's overview that were not scanned: black borders, and fill of pure white."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+BLACK = 40
+"""Gray level up to which a px at the edge of an overview is a black border."""
+TINT = 16
+"""Difference of the channels, in gray levels (0-255), above which a color is no glass."""
+FILL = 255
+"""Pure white, with which scanners that write no transparency fill unscanned areas."""
+FLAT_SIGMA = 3.0
+"""Standard deviation of gray in 5 x 5 px below which a place is even enough to be glass."""
+_LEAST = 0.01
+"""Share of the overview below which nothing is a border or fill."""
+
+
+def on_glass(overview: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an overview, uint8 RGB (rows, columns, 3), with its unscanned areas as glass.
+
+    The overview itself is returned where all of it was scanned.
+    """
+    unscanned = fill(overview) | _black_border(overview)
+    return painted(overview, unscanned) if unscanned.any() else overview
+
+
+def painted(overview: NDArray[np.uint8], unscanned: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return an overview with some px in the color of the others' glass.
+
+    The color is the median of the brightest tenth of the others.
+    """
+    scanned = overview[~unscanned]
+    if not len(scanned):
+        return overview
+    gray = scanned.min(axis=1)
+    painted = overview.copy()
+    painted[unscanned] = np.median(scanned[gray >= np.percentile(gray, 90)], axis=0)
+    return painted
+
+
+def fill(overview: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Pure white that is not this slide's glass, bool (rows, columns).
+
+    Only where another even, colorless brightness is clearly the glass. A scanner whose glass is
+    pure white has no fill.
+    """
+    nothing = np.zeros(overview.shape[:2], dtype=bool)
+    white = overview.min(axis=2) == FILL
+    if white.mean() < _LEAST:
+        return nothing
+    gray = overview.min(axis=2)
+    mean = cv2.blur(gray.astype(np.float32), (5, 5))
+    variance = cv2.blur(gray.astype(np.float32) ** 2, (5, 5)) - mean**2
+    colorless = overview.max(axis=2) - gray <= 10
+    even = colorless & (variance < FLAT_SIGMA**2) & (gray >= 180) & (gray <= 250)
+    counts = np.bincount(gray[even], minlength=256)
+    peak = int(counts.argmax())
+    near = int(counts[max(0, peak - 4) : peak + 5].sum())
+    if near < 0.05 * gray.size or near < 0.6 * int(even.sum()):
+        return nothing
+    filled: NDArray[np.bool_] = cv2.dilate(
+        white.astype(np.uint8), np.ones((3, 3), dtype=np.uint8)
+    ).astype(bool)
+    return filled
+
+
+def _black_border(overview: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Black that reaches the edge of the overview, with its rim, bool (rows, columns)."""
+    black = (overview.max(axis=2) <= BLACK).astype(np.uint8)
+    if black.mean() < _LEAST:
+        return np.zeros(black.shape, dtype=bool)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(black, connectivity=8)
+    edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    border = np.zeros(count, dtype=np.uint8)
+    border[edges] = stats[edges, cv2.CC_STAT_AREA] >= _LEAST * black.size
+    border[0] = 0
+    # A px at the rim of it is a mixture.
+    rim = np.ones((5, 5), dtype=np.uint8)
+    found: NDArray[np.bool_] = cv2.dilate(border[labels], rim).astype(bool)
+    return found
