@@ -215,7 +215,7 @@ def inspect_slide(facts: SlideFacts, settings: Settings) -> InspectedSlide:
     except ManifestError as err:
         raise WeightsUnusableError(str(err)) from err
     key = ArtifactKey.of(
-        "inspect", slide=facts.fingerprint, mpp=facts.mpp, picture=seen_by, version=6
+        "inspect", slide=facts.fingerprint, mpp=facts.mpp, picture=seen_by, version=7
     )
     with timed("inspect", key, store) as (times, reused):
         if not reused:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 BLACK = 40
 """Gray level up to which a px at the edge of an overview is a black border."""
 TINT = 16
-"""Difference of the channels, in gray levels (0-255), above which a color is no glass."""
+"""Difference of the channels, in gray levels (0-255), up to which a color may be glass of its own:
+lamps tint it by up to 13."""
 FILL = 255
 """Pure white, with which scanners that write no transparency fill unscanned areas."""
 FLAT_SIGMA = 3.0
@@ -44,8 +45,8 @@ def painted(overview: NDArray[np.uint8], unscanned: NDArray[np.bool_]) -> NDArra
 def fill(overview: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Pure white that is not this slide's glass, bool (rows, columns).
 
-    Only where another even, colorless brightness is clearly the glass. A scanner whose glass is
-    pure white has no fill.
+    Only where another even brightness, with a tint at most, is clearly the glass. A scanner whose
+    glass is pure white has no fill.
     """
     nothing = np.zeros(overview.shape[:2], dtype=bool)
     white = overview.min(axis=2) == FILL
@@ -54,7 +55,7 @@ def fill(overview: NDArray[np.uint8]) -> NDArray[np.bool_]:
     gray = overview.min(axis=2)
     mean = cv2.blur(gray.astype(np.float32), (5, 5))
     variance = cv2.blur(gray.astype(np.float32) ** 2, (5, 5)) - mean**2
-    colorless = overview.max(axis=2) - gray <= 10
+    colorless = overview.max(axis=2) - gray <= TINT
     even = colorless & (variance < FLAT_SIGMA**2) & (gray >= 180) & (gray <= 250)
     counts = np.bincount(gray[even], minlength=256)
     peak = int(counts.argmax())

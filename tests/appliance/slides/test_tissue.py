@@ -19,12 +19,12 @@ MPP = 8.0
 Bools = NDArray[np.bool_]
 
 
-def glass(value: int, seed: int = 1) -> NDArray[np.uint8]:
+def glass(value: int | tuple[int, int, int], seed: int = 1) -> NDArray[np.uint8]:
     noise = np.random.default_rng(seed).normal(0, 1.5, (600, 800, 3))
-    return np.clip(value + noise, 0, 255).astype(np.uint8)
+    return np.clip(np.array(value) + noise, 0, 255).astype(np.uint8)
 
 
-def section(density: float, white: int) -> tuple[NDArray[np.uint8], Bools]:
+def section(density: float, white: int | tuple[int, int, int]) -> tuple[NDArray[np.uint8], Bools]:
     """Bluish section of an optical density on glass of a gray level."""
     mask = np.zeros((600, 800), np.uint8)
     cv2.ellipse(mask, (400, 300), (200, 150), 20, 0, 360, 1, -1)
@@ -65,15 +65,20 @@ def test_pale_tissue_beside_dark_control_tissue_is_kept() -> None:
     assert dice(find_tissue(image, MPP).mask, truth | (control > 0)) > 0.97
 
 
-@pytest.mark.parametrize("white", [240, 225, 205])
-def test_white_fill_of_unscanned_areas_is_neither_glass_nor_tissue(white: int) -> None:
+@pytest.mark.parametrize(
+    "white", [240, 225, 205, (245, 241, 232), (233, 238, 244)], ids=lambda white: str(white)
+)
+def test_white_fill_of_unscanned_areas_is_neither_glass_nor_tissue(
+    white: int | tuple[int, int, int],
+) -> None:
+    """Also beside the glass of a warm and of a cool lamp."""
     image, truth = section(0.15, white)
     image[:, :150] = 255
     image[:, 700:] = 255
     image[:60] = 255
     found = find_tissue(image, MPP)
     assert dice(found.mask, truth) > 0.97
-    assert max(abs(c - white) for c in found.white_rgb) <= 2
+    assert found.white_rgb == pytest.approx(np.broadcast_to(white, 3), abs=2)
 
 
 def test_black_border_and_pen_are_not_tissue() -> None:
