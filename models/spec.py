@@ -173,12 +173,15 @@ def check_weights(folder: Path, sha256: str) -> None:
     Raises
     ------
     ManifestError
-        If the weights are missing or their checksum differs.
+        If the weights are missing, cannot be read, or their checksum differs.
     """
     weights = folder / WEIGHTS_NAME
-    if not weights.is_file():
-        raise ManifestError(f"{weights} is missing. Install the weights again.")
-    actual = file_sha256(weights)
+    try:
+        if not weights.is_file():
+            raise ManifestError(f"{weights} is missing. Install the weights again.")
+        actual = file_sha256(weights)
+    except OSError as err:
+        raise ManifestError(f"{weights} cannot be read: {err.strerror}.") from err
     if actual != sha256:
         raise ManifestError(
             f"{weights}: checksum {actual[:12]}… is not the manifest's {sha256[:12]}…. "

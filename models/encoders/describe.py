@@ -27,11 +27,16 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def describe(folder: Path, spec: EncoderSpec) -> EncoderSpec:
     """Write the manifest of a folder; return it with the dimension and the checksums.
 
+    The encoder is loaded once, so that one that takes no such tiles is told at once.
+
     Raises
     ------
     ManifestError
-        If the weights are pickled or missing, or ``config.json`` names no dimension.
+        If the weights are pickled or missing, ``config.json`` names no dimension, or the encoder
+        cannot be used.
     """
+    from models.encoders.load import load_encoder  # torch
+
     refuse_pickles(folder)
     config, weights = folder / CONFIG_NAME, folder / WEIGHTS_NAME
     for path in (config, weights):
@@ -48,6 +53,7 @@ def describe(folder: Path, spec: EncoderSpec) -> EncoderSpec:
         config_sha256=file_sha256(config),
     )
     (folder / MANIFEST_NAME).write_text(spec.to_json())
+    load_encoder(folder)
     return spec
 
 

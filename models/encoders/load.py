@@ -49,7 +49,8 @@ def load_encoder(folder: Path, device: str = "cpu") -> Encoder:
     ------
     ManifestError
         If the weights are pickled, missing, changed, or do not fit the architecture, the
-        architecture is unknown, or the vectors have another dimension than the manifest states.
+        architecture is unknown, takes no tiles of the manifest's size, or the vectors have another
+        dimension than the manifest states.
     """
     spec = verify_encoder(folder)
     try:
@@ -59,18 +60,18 @@ def load_encoder(folder: Path, device: str = "cpu") -> Encoder:
             trunk = build_trunk(spec)
             tensors = load_file(folder / WEIGHTS_NAME)
             trunk.load_state_dict({name: t.float() for name, t in tensors.items()})
+        # On the CPU: an error of the device is not the encoder's.
+        blank = np.full((1, spec.tile_px, spec.tile_px, 3), 255, dtype=np.uint8)
+        found = Encoder(spec, trunk).encode(blank).shape[1]
     except (RuntimeError, TypeError, ValueError, OSError, SafetensorError) as err:
         said = " ".join(str(err).split())[:300]
         raise ManifestError(f"{folder}: the weights do not fit the architecture: {said}") from err
-    encoder = Encoder(spec, trunk, device)
-    blank = np.full((1, spec.tile_px, spec.tile_px, 3), 255, dtype=np.uint8)
-    found = encoder.encode(blank).shape[1]
     if found != spec.dimension:
         raise ManifestError(
             f"{folder}: the encoder gives {found} numbers per tile, its manifest states "
             f"{spec.dimension}. Correct 'dimension', or install the weights that belong to it."
         )
-    return encoder
+    return Encoder(spec, trunk, device)
 
 
 def build_trunk(spec: EncoderSpec) -> nn.Module:

@@ -113,15 +113,20 @@ def verify_encoder(folder: Path) -> EncoderSpec:
     Raises
     ------
     ManifestError
-        If the manifest is unusable, the weights are pickled, or a checksum differs.
+        If the manifest is unusable, the weights are pickled, or a checksum differs, or a file
+        cannot be read.
     """
-    refuse_pickles(folder)
-    spec = read_encoder(folder)
-    check_weights(folder, spec.sha256)
     config = folder / CONFIG_NAME
-    if spec.architecture == "transformers" and (
-        not config.is_file() or file_sha256(config) != spec.config_sha256
-    ):
+    try:
+        refuse_pickles(folder)
+        spec = read_encoder(folder)
+        check_weights(folder, spec.sha256)
+        other = spec.architecture == "transformers" and (
+            not config.is_file() or file_sha256(config) != spec.config_sha256
+        )
+    except OSError as err:
+        raise ManifestError(f"{folder} cannot be read: {err.strerror}.") from err
+    if other:
         raise ManifestError(
             f"{config} is missing or is not the one that the manifest describes. "
             "Install the encoder again."

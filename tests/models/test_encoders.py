@@ -77,6 +77,21 @@ def test_an_exported_dinov2_is_read_without_its_mask_token(tmp_path: Path) -> No
     assert load_encoder(tmp_path).encode(tiles(1, 28)).shape == (1, 16)
 
 
+def test_an_encoder_that_takes_no_such_tiles_is_refused_where_it_is_described(
+    theirs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert describe([str(theirs), "--name", "x", "--mpp", "0.5", "--tile-px", "40"]) == 1
+    said = capsys.readouterr().err
+    assert "40" in said and said.count("\n") == 1
+    assert "40" in refusal(theirs)
+
+
+def test_weights_that_cannot_be_read_are_refused(ours: Path) -> None:
+    (ours / WEIGHTS_NAME).unlink()
+    (ours / WEIGHTS_NAME).symlink_to("/proc/self/mem")  # EIO at its first byte
+    assert "cannot be read: Input/output error" in refusal(ours)
+
+
 def refusal(folder: Path) -> str:
     """Return the message with which a folder is refused: one line."""
     with pytest.raises(ManifestError) as caught:
@@ -122,7 +137,7 @@ def test_an_unknown_architecture_is_refused(ours: Path, theirs: Path) -> None:
     assert "resnet-9000" in refusal(ours)
     config = json.loads((theirs / "config.json").read_text())
     (theirs / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
-    assert describe([str(theirs), "--name", "x", "--mpp", "0.5", "--tile-px", "32"]) == 0
+    assert describe([str(theirs), "--name", "x", "--mpp", "0.5", "--tile-px", "32"]) == 1
     assert "bert" in refusal(theirs)
 
 
@@ -138,7 +153,7 @@ def test_missing_tensors_are_refused(ours: Path, theirs: Path) -> None:
     name = next(name for name in tensors if name.endswith("layernorm.weight"))
     tensors.pop(name)
     save_file(tensors, theirs / WEIGHTS_NAME, metadata={"format": "pt"})
-    assert describe([str(theirs), "--name", "x", "--mpp", "0.5", "--tile-px", "32"]) == 0
+    assert describe([str(theirs), "--name", "x", "--mpp", "0.5", "--tile-px", "32"]) == 1
     assert "1 tensors are missing, such as layernorm.weight" in refusal(theirs)
 
     tensors = load_file(ours / WEIGHTS_NAME)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,7 @@ from appliance.readers.tile_pass import silent
 from appliance.settings.networks import ModelSettings
 from appliance.settings.settings import Settings
 from dicom import codes
+from models.encoders.spec import reference_encoder
 from models.slide_level.cohort import CohortSlide
 from models.slide_level.system import system
 from models.slide_level.tasks import SlideTask
@@ -256,6 +258,16 @@ def test_weights_that_cannot_be_used_are_one_line_and_no_slides_fault(
     # What the manifest itself cannot tell is found when the network is loaded.
     expected = [] if change == "config" else [str(raised.value).split(" The step is")[0]]
     assert [line.removeprefix(f"weights for {READER}: ") for line in told] == expected
+
+
+def test_an_encoder_that_cannot_be_read_is_no_slides_fault(bench: Bench, tmp_path: Path) -> None:
+    encoder = Path(shutil.copytree(reference_encoder(), tmp_path / "encoder"))
+    settings = bench.with_models(mil_encoder=encoder)
+    assert list(_weights_problems(settings)) == []
+    (encoder / WEIGHTS_NAME).unlink()
+    (encoder / WEIGHTS_NAME).symlink_to("/proc/self/mem")  # EIO at its first byte
+    with pytest.raises(WeightsUnusableError, match="cannot be read: Input/output error"):
+        bench.read(settings)
 
 
 def test_a_bag_that_takes_too_long_leaves_the_reader_silent(
