@@ -32,7 +32,7 @@ from appliance.operations.disk import forecast
 from appliance.operations.scanner_folders import check_folders
 from appliance.operations.sign_in_provider import check_provider
 from appliance.operations.site_calibration import threshold_trouble
-from appliance.operations.start_checks import folder_problems, word_problems
+from appliance.operations.start_checks import checked_weights, folder_problems, word_problems
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.readers.reader import OwnWeights
 from appliance.readers.site_calibrations import calibration_words
@@ -269,7 +269,7 @@ def _own_readers() -> dict[str, OwnWeights]:
 
 
 def _own_weights(reader: OwnWeights, settings: Settings) -> str:
-    fingerprint = reader.own_weights(settings)
+    fingerprint = checked_weights(reader, settings)
     return f"fingerprint {fingerprint[:12]}…, fits" if fingerprint else "none: it says nothing"
 
 

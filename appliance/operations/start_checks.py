@@ -18,9 +18,11 @@ from appliance.assays.registry import tasks, vocabulary, with_own_weights
 from appliance.errors import SettingsError, TandemError
 from appliance.intake.identity.vocabulary import shared_words
 from appliance.readers.chosen_weights import chosen_weights
+from appliance.readers.reader import BagReader, OwnWeights
 from appliance.settings.destinations import RESULT_SYSTEM, FhirDestination, FolderDestination
 from appliance.settings.secrets import open_secrets
 from appliance.settings.settings import Settings
+from models.encoders.spec import verify_encoder
 from models.errors import ModelError
 
 _NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
@@ -195,6 +197,20 @@ def _weights_problems(settings: Settings) -> Iterator[str]:
             yield f"weights for {task}: {err}"
     for name, reader in with_own_weights().items():
         try:
-            reader.own_weights(settings)
+            checked_weights(reader, settings)
         except (TandemError, ModelError, OSError) as err:
             yield f"weights for {name}: {err}"
+
+
+def checked_weights(reader: OwnWeights, settings: Settings) -> str:
+    """Return the fingerprint of a reader's own weights; empty where there are none.
+
+    Raises
+    ------
+    WeightsError, models.errors.ManifestError
+        If they, or the files of the encoder that makes its bags, cannot be used.
+    """
+    fingerprint = reader.own_weights(settings)
+    if fingerprint and isinstance(reader, BagReader):
+        verify_encoder(reader.encoder(settings))
+    return fingerprint

@@ -186,6 +186,7 @@ class OverviewReader(Reader, Protocol):
     def read(self, given: OverviewInput) -> Reading: ...
 
 
+@runtime_checkable
 class BagReader(Reader, OwnWeights, Protocol):
     """Reader of the bag of one slide: a hint on an anatomy slide, or a second reader's opinion."""
 

@@ -268,6 +268,12 @@ def test_an_encoder_that_cannot_be_read_is_no_slides_fault(bench: Bench, tmp_pat
     (encoder / WEIGHTS_NAME).symlink_to("/proc/self/mem")  # EIO at its first byte
     with pytest.raises(WeightsUnusableError, match="cannot be read: Input/output error"):
         bench.read(settings)
+    (told,) = _weights_problems(settings)
+    assert told.startswith(f"weights for {READER}: ") and "Input/output error" in told
+    (encoder / WEIGHTS_NAME).unlink()
+    (encoder / WEIGHTS_NAME).write_bytes(b"changed")
+    (told,) = _weights_problems(settings)
+    assert "checksum" in told
 
 
 def test_a_bag_that_takes_too_long_leaves_the_reader_silent(
