@@ -9,6 +9,7 @@ from pathlib import Path
 from appliance.assays.registry import find_assay, interim_reader, is_read_alone, vocabulary
 from appliance.delivery.orders import told_by
 from appliance.domain import QuarantineReason, Stain
+from appliance.findings.opinion import Opinion
 from appliance.intake.block import leave_block, make_ready
 from appliance.intake.changes import bytes_read
 from appliance.intake.content import lose_slide
@@ -23,7 +24,7 @@ from appliance.intake.written import block_as_kept
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.hints import note_hint
 from appliance.ledger.lifecycle import SlideState
-from appliance.ledger.second_opinions import SecondOpinion, note_second_opinion
+from appliance.ledger.second_opinions import SecondOpinion, note_second_opinions
 from appliance.ledger.tables import SlideRow, facts_of, params_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.ledger.urgency import follow_block
@@ -216,15 +217,22 @@ def finish_read(
         append_times(tx, row, outcome.times, now)
         for hint in outcome.hints:
             note_hint(tx, row, hint, now)
-        for opinion in outcome.opinions:
-            percent = round(100 * max(opinion.probabilities), 1)
-            said = SecondOpinion(reader=opinion.reader, said=opinion.said, percent=percent)
-            note_second_opinion(tx, row, said, now)
+    opinions = outcome.opinions if outcome is not None else ()
+    note_second_opinions(tx, row, [_second(each) for each in opinions], now)
     tx.advance(row, SlideState.READ, now=now)
     for case in tx.cases_of_block(row.accession, row.block):
         if row.stain in pairing_of(case).stains:
             make_ready(tx, case, now)
     let_merged_go(tx, context.settings, now)
+
+
+def _second(opinion: Opinion) -> SecondOpinion:
+    return SecondOpinion(
+        reader=opinion.reader,
+        said=opinion.said,
+        percent=round(100 * max(opinion.probabilities), 1),
+        weights=opinion.weights.fingerprint if opinion.weights else "",
+    )
 
 
 def take_slide_back(tx: Transaction, slide: SlideRow, now: float) -> None:

@@ -100,8 +100,9 @@ EVENTS: Words = {
     "retired": _retired,
     "interim-read": _interim,
     "second-read": lambda p: (
-        f"second reader, not a score: {p['said']} ({p['percent']:.0f} %) by "
-        f"{READERS.get(p['reader'], p['reader'])}"
+        "second reader, not a score: "
+        + (f"{p['said']} ({p['percent']:.0f} %)" if p["said"] else "no opinion any more")
+        + f" by {READERS.get(p['reader'], p['reader'])}"
     ),
     # migrations of the ledger
     "told": "{text}",

@@ -28,7 +28,7 @@ from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
 from appliance.ledger.second_opinions import second_opinions_of
-from appliance.ledger.tables import SlideRow
+from appliance.ledger.tables import SlideRow, params_of
 from appliance.line.analyze_case import analyze_case
 from appliance.line.analyze_slide import inspect_slide, open_facts
 from appliance.line.bag_readers import BAG_SECONDS_PER_TILE, bags_seconds, read_bags
@@ -47,6 +47,7 @@ from appliance.readers.multiple_instance import (
 from appliance.readers.tile_pass import silent
 from appliance.settings.networks import ModelSettings
 from appliance.settings.settings import Settings
+from appliance.words.say import say
 from dicom import codes
 from models.encoders.spec import reference_encoder
 from models.slide_level.cohort import CohortSlide
@@ -364,6 +365,61 @@ def test_without_its_partner_a_slide_shows_the_opinion_and_nothing_is_sent(
         assert (case.state, case.score, case.objects_key) == (CaseState.WAITING, "", "")
         # Of another file under this name nothing was said.
         slide.fingerprint = "another file"
+        assert second_opinions_of(tx, slide) == ()
+
+
+def test_an_opinion_ends_with_the_stain_and_with_the_reader_that_had_it(
+    context: StepContext, row: SlideRow, bench: Bench
+) -> None:
+    first = bench.read()
+
+    def read(outcome: SlideRead | None) -> None:
+        with context.ledger.transaction() as tx:
+            slide = tx.slides()[0]
+            if slide.state == SlideState.READ:
+                tx.advance(slide, SlideState.ARRIVED, now=2.0)
+                tx.advance(slide, SlideState.IDENTIFIED, now=2.0)
+                tx.advance(slide, SlideState.INSPECTED, now=2.0)
+            finish_read(tx, context, slide, Done(value=outcome, seconds=1.0), 2.0)
+
+    def shown(**identified: str) -> list[tuple[str, str]]:
+        with context.ledger.transaction() as tx:
+            slide = tx.slides()[0]
+            for name, value in identified.items():
+                setattr(slide, name, value)
+            return [(each.said, each.weights) for each in second_opinions_of(tx, slide)]
+
+    read(first)
+    assert first.opinions[0].weights is not None
+    given = [("3+", first.opinions[0].weights.fingerprint)]
+    assert shown() == given
+    # A person corrects the stain: of an ER slide nothing was said.
+    assert shown(stain="ER") == []
+    assert shown(stain=HER2) == given
+    # The site turned the reader off, and a step read the slide anew.
+    read(replace(first, opinions=()))
+    assert shown() == []
+    with context.ledger.transaction() as tx:
+        (last,) = [e for e in tx.events(row.subject) if e.code == "second-read"][1:]
+        assert "no opinion any more" in say("event", last.code, params_of(last))
+    read(first)
+    assert shown() == given
+    read(None)
+    assert shown() == []
+
+
+def test_an_opinion_noted_without_a_stain_ends_where_the_slide_is_identified_anew(
+    context: StepContext, row: SlideRow
+) -> None:
+    """Notes of earlier editions name no stain."""
+    facts = {"slide": row.fingerprint, "reader": READER, "said": "3+", "percent": 97.0}
+    with context.ledger.transaction() as tx:
+        slide = tx.slides()[0]
+        tx.note(slide.subject, "second-read", 2.0, params=facts)
+        assert [each.said for each in second_opinions_of(tx, slide)] == ["3+"]
+        tx.advance(slide, SlideState.ARRIVED, now=3.0)
+        slide.stain = "ER"
+        tx.advance(slide, SlideState.IDENTIFIED, now=3.0)
         assert second_opinions_of(tx, slide) == ()
 
 
