@@ -20,6 +20,7 @@ from models.mil.bag import load_bag
 from models.slide_level.manifest import SlideSpec, add_figures
 from models.slide_level.tasks import SLIDE_CLASSES, SlideTask
 from models.spec import CARD_NAME
+from models.training.replacing import replaced
 
 
 def train_interim(
@@ -35,6 +36,7 @@ def train_interim(
     """Train with 70 % of the patients and judge once with 30 %; return the spec with its figures.
 
     `data` says what the slides are, for the card. The training's seed divides the patients, too.
+    Weights, manifest and card come into `out` together: after an error it is as it was.
 
     Raises
     ------
@@ -52,6 +54,7 @@ def train_interim(
         mask_ratio=mask_ratio,
         classes=len(classes),
     )
+    judging = [load_bag(each.he) for each in held]
     pairs = [_pair(each, first.encoder, shape.features) for each in train]
     if training.part_weight > 0:
         _require_parts(pairs, prompts)
@@ -65,15 +68,17 @@ def train_interim(
         config=asdict(shape),
         trained={**asdict(training), "cases": len(train)},
     )
-    FittedInterim(spec, fit(pairs, shape, training, say)).save(out)
-    stored = load_interim(out)  # the weights that are used are rounded
-    judged = Judged(
-        np.array([each.label for each in held], dtype=np.int64),
-        np.stack([stored.answer(load_bag(each.he)).probabilities for each in held]),
-    )
-    found = {name: round(v, 4) for name, v in figures(judged).items() if not math.isnan(v)}
-    spec = add_figures(out, {"data": data, "judged_cases": len(held), **found})
-    (out / CARD_NAME).write_text(_card(spec))
+    fitted = FittedInterim(spec, fit(pairs, shape, training, say))
+    with replaced(out) as part:
+        fitted.save(part)
+        stored = load_interim(part)  # the weights that are used are rounded
+        judged = Judged(
+            np.array([each.label for each in held], dtype=np.int64),
+            np.stack([stored.answer(bag).probabilities for bag in judging]),
+        )
+        found = {name: round(v, 4) for name, v in figures(judged).items() if not math.isnan(v)}
+        spec = add_figures(part, {"data": data, "judged_cases": len(held), **found})
+        (part / CARD_NAME).write_text(_card(spec))
     return spec
 
 

@@ -10,12 +10,16 @@ import numpy as np
 
 from models.evaluation.confusion import classification_figures, confusion
 from models.evaluation.readers import fold_figures
+from models.mil.bag import load_bag
 from models.slide_level.cohort import CohortSlide
 from models.slide_level.folds import Fold, draw_folds
+from models.slide_level.foreground import read_section
 from models.slide_level.manifest import SlideSpec, add_figures
-from models.slide_level.system import Say, System
+from models.slide_level.plain import PX
+from models.slide_level.system import BAGS, PATCHES, SYSTEMS, Say, System
 from models.slide_level.tasks import SLIDE_CLASSES, SlideTask, class_of
 from models.spec import CARD_NAME
+from models.training.replacing import replaced
 
 _QUESTIONS = {
     SlideTask.BINARY: "whether a whole HER2 slide is negative or positive",
@@ -39,7 +43,8 @@ def train_reader(
     """Train with 80 % of the patients, stop and calibrate with 10 %, judge on 10 %.
 
     Of a cohort with its own folds the first judges, the second stops and the others train.
-    `data` says what the slides are, for the card. Returns the spec with its figures.
+    `data` says what the slides are, for the card. Returns the spec with its figures. Weights,
+    manifest and card come into `out` together: after an error it is as it was.
 
     Raises
     ------
@@ -47,24 +52,34 @@ def train_reader(
         If the cohort lacks a class or patients, or a picture is unusable.
     """
     fold = draw_folds(slides, task, seed=seed)[0]
-    fitted = system.fit(fold.train, fold.validation, task, seed=seed, say=say)
-    fitted.save(out)
     names = SLIDE_CLASSES[task]
     truth = np.array([class_of(slide.label, task) for slide in fold.test], dtype=np.int64)
+    _require_readable(system.name, fold.test)
+    fitted = system.fit(fold.train, fold.validation, task, seed=seed, say=say)
     chance = fitted.predict(fold.test)
     found = classification_figures(confusion(truth, chance.argmax(axis=1), len(names)), names)
-    spec = add_figures(
-        out,
-        {
-            "data": data,
-            "test_slides": len(truth),
-            "division": _divided(fold, own=slides[0].fold is not None),
-            **fold_figures(truth, chance, task),
-            "per_class_f1": {name: found["per_class"][name]["f1"] for name in names},
-        },
-    )
-    (out / CARD_NAME).write_text(_card(spec, seed))
+    figures = {
+        "data": data,
+        "test_slides": len(truth),
+        "division": _divided(fold, own=slides[0].fold is not None),
+        **fold_figures(truth, chance, task),
+        "per_class_f1": {name: found["per_class"][name]["f1"] for name in names},
+    }
+    with replaced(out) as part:
+        fitted.save(part)
+        spec = add_figures(part, figures)
+        (part / CARD_NAME).write_text(_card(spec, seed))
     return spec
+
+
+def _require_readable(name: str, slides: Sequence[CohortSlide]) -> None:
+    """Read what judges, before hours of training: it raises where a file is unusable."""
+    for slide in slides:
+        if SYSTEMS[name].approach == BAGS:
+            if slide.bag is not None:
+                load_bag(slide.bag)
+        elif SYSTEMS[name].approach != PATCHES:
+            read_section(slide.overview, PX)
 
 
 def _divided(fold: Fold, *, own: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,19 @@ def test_what_is_damaged_or_of_another_kind_is_refused(weights: Path, tmp_path: 
 def train(pairs: Path, out: Path, *given: str) -> Any:
     command = ["train", "interim", "--pairs", str(pairs), "--out", str(out), "--epochs", "2"]
     return CliRunner().invoke(app, [*command, "--prompts", "8", *given])
+
+
+def test_a_training_that_ends_with_an_error_leaves_the_weights_of_before(
+    weights: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(weights, tmp_path / "weights"))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    pairs = write_pairs(tmp_path / "pairs", 48)
+    held = divided(read_pairs(pairs), 0)[1]
+    held[-1].he.write_bytes(b"no bag")
+    refused = train(pairs, out, "--seed", "0")
+    assert refused.exit_code == 1 and held[-1].he.name in str(refused.exception)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_ihc_names_parts_where_partners_are_known(tmp_path: Path) -> None:

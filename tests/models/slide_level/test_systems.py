@@ -18,6 +18,7 @@ from models.evaluation.readers import Plan, evaluate_systems, shuffled_labels
 from models.slide_level import low_resolution
 from models.slide_level.cohort import CohortSlide
 from models.slide_level.convnext import ConvNext, ConvNextShape
+from models.slide_level.folds import draw_folds
 from models.slide_level.low_resolution import LowResolution, Recipe, loss_of
 from models.slide_level.manifest import read_slide_manifest
 from models.slide_level.networks import NETWORKS, SlideNetwork
@@ -278,6 +279,26 @@ def test_trained_weights_have_figures_and_a_card(
     assert "48 slides of 48 patients trained, 6 slides of 6 patients stopped and" in card
     assert "own folds" not in card
     assert "research only" in card and f"| auc | {spec.figures['auc']} |" in card
+
+
+def test_a_training_that_ends_with_an_error_leaves_the_weights_of_before(
+    painted: list[CohortSlide], tmp_path: Path
+) -> None:
+    def train(slides: list[CohortSlide]) -> None:
+        train_reader(
+            system("dab-shares"), slides, SlideTask.FOUR_WAY, tmp_path, seed=1, data="60 slides.",
+            say=silent,
+        )  # fmt: skip
+
+    train(painted)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    (judged,) = draw_folds(painted, SlideTask.FOUR_WAY, seed=1)[0].test[:1]
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    with pytest.raises(DataSetError, match="not a readable picture"):
+        train([replace(s, overview=broken) if s is judged else s for s in painted])
+    broken.unlink()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_cohorts_own_folds_are_counted_as_they_are(
