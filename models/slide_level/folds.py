@@ -71,6 +71,22 @@ def draw_folds(
     return chosen
 
 
+def require_classes(system: str, truth: Sequence[int | None], task: SlideTask) -> None:
+    """Require a slide of each class among those that train a system.
+
+    Raises
+    ------
+    DataSetError
+        If a class has none, as a cohort's own folds may have it.
+    """
+    for number, name in enumerate(SLIDE_CLASSES[task]):
+        if number not in truth:
+            raise DataSetError(
+                f"{system}: no slide of class {name!r} in the training part, for the task "
+                f"{task}. Take more patients, or other folds."
+            )
+
+
 def _own_parts(slides: Sequence[CohortSlide]) -> dict[str, int]:
     """Part of each patient as the cohort divides them, numbered without gaps; empty if it does
     not."""

@@ -21,6 +21,7 @@ from torch.nn import functional
 from models.errors import ManifestError
 from models.slide_level.beginning import Begun, begin, without_heads
 from models.slide_level.cohort import CohortSlide
+from models.slide_level.folds import require_classes
 from models.slide_level.foreground import read_section
 from models.slide_level.manifest import SlideSpec, load_slide_weights, save_slide_weights
 from models.slide_level.networks import NETWORKS, SlideNetwork, density_of
@@ -93,8 +94,9 @@ class LowResolution:
         Raises
         ------
         DataSetError
-            If a picture cannot be read.
+            If a picture cannot be read, or a class has no slide in `train`.
         """
+        require_classes(self.name, [class_of(s.label, task) for s in train], task)
         px = self.recipe.px
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

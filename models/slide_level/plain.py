@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from models.deconvolution import DAB, EOSIN, HEMATOXYLIN, unmix
-from models.errors import DataSetError, ManifestError
+from models.errors import ManifestError
 from models.slide_level.cohort import CohortSlide
+from models.slide_level.folds import require_classes
 from models.slide_level.foreground import read_section
 from models.slide_level.manifest import SlideSpec, load_slide_weights, save_slide_weights
 from models.slide_level.system import Say
@@ -53,12 +54,7 @@ class Plain:
             If a class has no slide in `train`, as a cohort's own folds may have it.
         """
         given, truth = _features(train, self.name), _truth(train, task)
-        for number, name in enumerate(SLIDE_CLASSES[task]):
-            if number not in truth:
-                raise DataSetError(
-                    f"{self.name}: no slide of class {name!r} in the training part, for the task "
-                    f"{task}. Take more patients, or other folds."
-                )
+        require_classes(self.name, truth.tolist(), task)
         center, scale = given.mean(axis=0), given.std(axis=0) + 1e-6
         model = LogisticRegression(max_iter=_STEPS)
         model.fit((given - center) / scale, truth)

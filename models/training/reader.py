@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from models.errors import DataSetError
 from models.evaluation.confusion import classification_figures, confusion
 from models.evaluation.readers import fold_figures
 from models.mil.bag import load_bag
 from models.slide_level.cohort import CohortSlide
-from models.slide_level.folds import Fold, draw_folds
+from models.slide_level.folds import FOLDS, Fold, draw_folds, slides_of
 from models.slide_level.foreground import read_section
 from models.slide_level.manifest import SlideSpec, add_figures
 from models.slide_level.plain import PX
@@ -51,6 +52,12 @@ def train_reader(
     DataSetError
         If the cohort lacks a class or patients, or a picture is unusable.
     """
+    patients = {slide.patient for slide in slides_of(slides, task) if slide.fold is None}
+    if 0 < len(patients) < FOLDS:
+        raise DataSetError(
+            f"{len(patients)} patients with a class in the task {task}; to train needs {FOLDS}. "
+            "Add some, or divide them by a column fold of the cohort."
+        )
     fold = draw_folds(slides, task, seed=seed)[0]
     names = SLIDE_CLASSES[task]
     truth = np.array([class_of(slide.label, task) for slide in fold.test], dtype=np.int64)
@@ -63,7 +70,8 @@ def train_reader(
         "test_slides": len(truth),
         "division": _divided(fold, own=slides[0].fold is not None),
         **fold_figures(truth, chance, task),
-        "per_class_f1": {name: found["per_class"][name]["f1"] for name in names},
+        # Of a class that nobody judged there is no figure.
+        "per_class_f1": {k: v["f1"] if v["n"] else None for k, v in found["per_class"].items()},
     }
     with replaced(out) as part:
         fitted.save(part)
@@ -95,7 +103,8 @@ def _divided(fold: Fold, *, own: bool) -> str:
 def _card(spec: SlideSpec, seed: int) -> str:
     figures: dict[str, Any] = spec.figures
     rows = [(name, figures[name]) for name in ("auc", "f1", "accuracy")]
-    rows += [(f"F1 {name}", value) for name, value in figures["per_class_f1"].items()]
+    each = figures["per_class_f1"].items()
+    rows += [(f"F1 {name}", "no slide" if value is None else value) for name, value in each]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     trained = "; ".join(f"{name} {value}" for name, value in spec.trained.items())
     if spec.trained.get("best_epoch") == 0:

@@ -326,6 +326,30 @@ def test_a_cohorts_own_folds_are_counted_as_they_are(
     assert f"{words}, by the cohort's own folds" in (tmp_path / "MODEL_CARD.md").read_text()
 
 
+def test_a_class_that_nobody_learns_or_judges_is_told(
+    painted: list[CohortSlide], tmp_path: Path
+) -> None:
+    task = SlideTask.FOUR_WAY
+
+    def folds(strong: int | None) -> list[CohortSlide]:
+        """Three folds; all 3+ in one of them."""
+        return [
+            replace(s, fold=strong if strong is not None and s.label.her2 == "3+" else k // 4 % 3)
+            for k, s in enumerate(painted)
+        ]
+
+    short = replace(SMALL, recipe=replace(SMALL.recipe, epochs=1))
+    with pytest.raises(DataSetError, match=r"no slide of class '3\+' in the training part"):
+        train_reader(short, folds(1), task, tmp_path, seed=1, data="Painted.", say=silent)
+    spec = train_reader(
+        system("dab-shares"), folds(2), task, tmp_path, seed=1, data="Painted.", say=silent
+    )
+    assert spec.figures["per_class_f1"]["3+"] is None
+    assert "| F1 3+ | no slide |" in (tmp_path / "MODEL_CARD.md").read_text()
+    with pytest.raises(DataSetError, match=r"9 patients .* needs 10\. Add some"):
+        train_reader(short, painted[:9], task, tmp_path, seed=1, data="Painted.", say=silent)
+
+
 def test_every_listed_system_can_be_had() -> None:
     for name, listed in SYSTEMS.items():
         assert system(name).name == name and listed.words
