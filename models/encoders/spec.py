@@ -75,7 +75,10 @@ class EncoderSpec:
 
     @property
     def fingerprint(self) -> str:
-        """Hex SHA-256 of everything that a vector depends on."""
+        """Hex SHA-256 of everything that a vector depends on, and of name and version.
+
+        Weights and bags that sites keep name their encoder by it.
+        """
         people = ("license", "trained", "figures")
         facts = {name: value for name, value in asdict(self).items() if name not in people}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
