@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.registry import assays, bag_readers, find_assay, readers_alone
@@ -25,6 +26,7 @@ from appliance.line.readings import (
     usable_weights,
 )
 from appliance.line.slide_bags import bag_key, keep_bag, kept_bag
+from appliance.readers.bags import NoTissueError
 from appliance.readers.reader import AnyReader, SecondBagReader
 from appliance.readers.tile_pass import Progress, silent
 from appliance.settings.settings import Settings
@@ -88,17 +90,17 @@ def _read_bag(
         if store.has(known):
             there = StepTime(step="opinion", seconds=0.0, reused=True, key=str(known))
             return Outcome(key=str(known), times=(there,))
-    bag = None
-    if tiles := _tissue_tiles(slide, settings):
-        limit_s = bag_seconds(tiles, settings)
-        limit_s = limit_s if most_s is None else min(limit_s, most_s)
-        try:
-            with usable_weights():
-                given = _within(limit_s, progress)
-                bag = keep_bag(slide.facts, settings, given, encoder=reader.encoder(settings))
-        except BagLateError:
-            log.warning("%s says nothing: %d tiles in %.0f s", reader.name, tiles, limit_s)
-            key = late
+    bag, tiles = None, _tissue_tiles(slide, settings)
+    limit_s = bag_seconds(tiles, settings)
+    limit_s = limit_s if most_s is None else min(limit_s, most_s)
+    try:
+        # A slide without tissue is no trouble of the weights.
+        with usable_weights(), suppress(NoTissueError):
+            given = _within(limit_s, progress)
+            bag = keep_bag(slide.facts, settings, given, encoder=reader.encoder(settings))
+    except BagLateError:
+        log.warning("%s says nothing: %d tiles in %.0f s", reader.name, tiles, limit_s)
+        key = late
     with timed("opinion", key, store) as (times, _), usable_weights(), store.writing(key) as out:
         (out / reader.name).mkdir()
         if bag is None:

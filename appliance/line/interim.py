@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.registry import find_assay, interim_reader
@@ -31,6 +32,7 @@ from appliance.line.readings import (
     usable_weights,
 )
 from appliance.line.slide_bags import keep_bag, kept_bag
+from appliance.readers.bags import NoTissueError
 from appliance.readers.tile_pass import Progress
 from appliance.settings.settings import Settings
 from appliance.slides.appearance import load_appearance
@@ -99,8 +101,11 @@ def read_interim(
     if unusual := _unusual(slide, stain, assay_name, settings):
         return Hint(assay=assay_name, unusual=unusual), Outcome(key="", times=())
     asked = reader_facts(reader, settings, {})
-    with usable_weights():
+    bag = None
+    with usable_weights(), suppress(NoTissueError):
         bag = keep_bag(slide.facts, settings, progress, encoder=reader.encoder(settings))
+    if bag is None:
+        return Hint(assay=assay_name, unusual="tissue"), Outcome(key="", times=())
     key = ArtifactKey.of("interim", bag=bag.key, reader=asked, version=1)
     store = ArtifactStore(settings.artifacts_dir)
     with timed("interim", key, store) as (times, reused):

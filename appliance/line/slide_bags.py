@@ -31,7 +31,7 @@ def bag_of_slide(
     SlideError, SourceChangedError, ArtifactDamagedError
     models.errors.ManifestError
         If the encoder cannot be used.
-    models.errors.DataSetError
+    NoTissueError
         If the slide has no tissue.
     """
     facts = open_facts(path, ArtifactStore(settings.artifacts_dir))

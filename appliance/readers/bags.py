@@ -22,13 +22,17 @@ from models.mil.bag import Bag
 if TYPE_CHECKING:
     from models.encoders.load import Encoder
 
-BAG_VERSION = 1
-"""Counted up when a slide's vectors change though slide and encoder are the same."""
+BAG_VERSION = 2
+"""Counted up when a slide's vectors or tiles change though slide and encoder are the same."""
 ROUNDED = 1.01
 """Largest ratio of an encoder's tile to one of the grid at which it counts as that size. Encoders
 name their resolution with two digits, and 224 px at 0.64 µm/px are a px wider than the grid's."""
 BATCH = 8
 Progress = Callable[[str, int, int], None]
+
+
+class NoTissueError(DataSetError):
+    """A slide has no tile with tissue, so that there is no bag of it."""
 
 
 def encode_slide(slide: SlideReader, tissue: Tissue, encoder: Encoder, progress: Progress) -> Bag:
@@ -40,7 +44,7 @@ def encode_slide(slide: SlideReader, tissue: Tissue, encoder: Encoder, progress:
 
     Raises
     ------
-    models.errors.DataSetError
+    NoTissueError
         If no tile holds tissue.
     WeightsError
         If one tile of the encoder is larger than a tile of the grid.
@@ -51,7 +55,7 @@ def encode_slide(slide: SlideReader, tissue: Tissue, encoder: Encoder, progress:
     grid_px, along = cut_of(spec)
     wanted = tissue_tiles(tissue_share(tissue, slide.grid))
     if not wanted:
-        raise DataSetError(f"{slide.facts.path}: no tissue was found, so that there is no bag.")
+        raise NoTissueError(f"{slide.facts.path}: no tissue was found, so that there is no bag.")
     stream = TileStream(slide, wanted, tissue.white_rgb, BATCH, px=grid_px)
     inset = (grid_px - along * spec.tile_px) // 2
     cuts = [(k, j) for j in range(along) for k in range(along)]

@@ -304,6 +304,18 @@ def test_a_bag_that_takes_too_long_leaves_the_reader_silent(
     assert after.key != first.key and reading.opinion.said == "3+"
 
 
+def test_a_slide_whose_bag_has_no_tile_leaves_the_reader_silent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its kept inspection is of before and found tissue."""
+    alone = bench.settings.model_copy(update={"state_dir": tmp_path / "state"})
+    slide = replace(bench.ihc, inspect_key=inspect_slide(bench.ihc.facts, alone).key)
+    monkeypatch.setattr("appliance.readers.bags.tissue_tiles", lambda _: [])
+    (outcome,) = read_bags(slide, HER2, ["her2"], alone)
+    reading = MultipleInstanceReader().load(artifact_folder(outcome.key, alone) / READER)
+    assert set(reading.opinion.probabilities) == {0.0} and reading.attention is None
+
+
 def test_a_program_that_asks_gets_its_opinion_too(bench: Bench, tmp_path: Path) -> None:
     path = Path(bench.ihc.facts.path)
     answer = opinions_on(path, HER2, bench.settings, tmp_path)
