@@ -28,7 +28,7 @@ from models.errors import DataSetError
 from models.interim.places import TileFeatures, Whole
 from models.mil.bag import Bag, load_bag
 from models.slide_level.cohort import file_below
-from models.slide_level.tables import check_patients, rows_of
+from models.slide_level.tables import check_columns, check_patients, rows_of
 from models.slide_level.tasks import HER2_SCORES
 
 PAIRS_NAME = "pairs.csv"
@@ -66,6 +66,7 @@ def read_pairs(folder: Path) -> list[PairFiles]:
     rows = rows_of(path)
     if not rows:
         raise DataSetError(f"{path}: no rows; it needs the columns {', '.join(COLUMNS)}")
+    check_columns(rows[0], (*COLUMNS, PARTNERS), str(path))
     if lacking := [column for column in COLUMNS if column not in rows[0]]:
         raise DataSetError(f"{path}: no column {', '.join(lacking)}. Add it to the first line.")
     found: dict[str, PairFiles] = {}

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 from models.errors import DataSetError
-from models.slide_level.tables import check_patients, rows_of
+from models.slide_level.tables import check_columns, check_patients, rows_of
 from models.slide_level.tasks import HER2_SCORES, Her2, SlideLabel, Status
 
 COHORT_NAME = "cohort.csv"
@@ -36,6 +36,16 @@ _PATCHES = "patches_"
 _LABELS = ("her2", "ish", "er", "pr")
 _REQUIRED = ("slide", "patient", "overview")
 _TRUE = "true_"
+COLUMNS = (
+    *_REQUIRED,
+    "bag",
+    *(f"{_PATCHES}{name}" for name in PATCHES),
+    *_LABELS,
+    *(f"{_TRUE}{name}" for name in _LABELS),
+    "scanner",
+    "run",
+    "fold",
+)
 Word = TypeVar("Word", Her2, Status)
 
 
@@ -67,13 +77,14 @@ def read_cohort(folder: Path) -> list[CohortSlide]:
     ------
     DataSetError
         If the table cannot be read, lacks a column, has no row, names a slide twice, an unknown
-        label, a file that is missing, folds for some slides only, or a patient in two folds or
-        written in two ways.
+        label, a file that is missing, folds for some slides only, a patient in two folds or written
+        in two ways, a bag or patches of two slides, or a column in other letters.
     """
     path = folder / COHORT_NAME
     rows = rows_of(path)
     if not rows:
         raise DataSetError(f"{path}: no rows; it needs the columns {', '.join(_REQUIRED)}")
+    check_columns(rows[0], COLUMNS, str(path))
     if lacking := [column for column in _REQUIRED if column not in rows[0]]:
         raise DataSetError(f"{path}: no column {', '.join(lacking)}. Add it to the first line.")
     if not any(column in rows[0] for column in _LABELS):
@@ -85,22 +96,15 @@ def read_cohort(folder: Path) -> list[CohortSlide]:
             raise DataSetError(f"{path}, line {line}: slide {slide.slide!r} is there twice")
         names.add(slide.slide)
     check_patients((slide.patient for slide in slides), str(path))
+    _check_files(path, slides)
     _check_folds(path, slides)
     return slides
 
 
 def write_cohort(folder: Path, slides: Sequence[CohortSlide]) -> None:
     """Write ``cohort.csv`` of slides whose files lie below `folder`, as `read_cohort` reads it."""
-    columns = [
-        *_REQUIRED,
-        "bag",
-        *(f"{_PATCHES}{name}" for name in PATCHES),
-        *_LABELS,
-        *(f"{_TRUE}{name}" for name in _LABELS),
-    ]
-    columns += ["scanner", "run", "fold"]
     with (folder / COHORT_NAME).open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, columns)
+        writer = csv.DictWriter(stream, COLUMNS)
         writer.writeheader()
         for s in slides:
             truth = s.truth or SlideLabel()
@@ -176,6 +180,21 @@ def _word(where: str, row: dict[str, str], column: str, known: tuple[Word, ...])
         if said == word:
             return word
     raise DataSetError(f"{where}: {column} {said!r} is none of {', '.join(known)}, or empty")
+
+
+def _check_files(path: Path, slides: Sequence[CohortSlide]) -> None:
+    """Check that no bag and no patches are of two slides, which may lie in different folds.
+
+    An overview may be: a cohort that is learned from by bags alone has one in place of all.
+    """
+    seen: dict[Path, str] = {}
+    for slide in slides:
+        for file in [slide.bag, *(file for _, file in slide.patches)]:
+            if file is not None and seen.setdefault(file.resolve(), slide.slide) != slide.slide:
+                raise DataSetError(
+                    f"{path}: {file.name} is named for the slides {seen[file.resolve()]!r} and "
+                    f"{slide.slide!r}. Correct one of them."
+                )
 
 
 def _check_folds(path: Path, slides: Iterable[CohortSlide]) -> None:

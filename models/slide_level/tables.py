@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from models.errors import DataSetError
@@ -15,7 +16,8 @@ _DELIMITERS = (",", ";", "\t")
 def rows_of(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV file by column, without blanks around names and cells.
 
-    A cell that a row lacks is empty.
+    A cell that a row lacks is empty. Rows without any cell, as spreadsheets write them, are left
+    out.
 
     Raises
     ------
@@ -30,10 +32,25 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as err:
         raise DataSetError(f"{path}: not a readable CSV table ({err})") from err
     # Cells beyond the last column have no name.
-    return [
+    found = [
         {name.strip(): (cell or "").strip() for name, cell in row.items() if name is not None}
         for row in rows
     ]
+    return [row for row in found if any(row.values())]
+
+
+def check_columns(names: Iterable[str], known: Sequence[str], where: str) -> None:
+    """Check that no column has a known name in other letters: it would be ignored.
+
+    Raises
+    ------
+    DataSetError
+        If one differs from a known name in case alone.
+    """
+    for name in names:
+        for meant in known:
+            if name != meant and name.casefold() == meant.casefold():
+                raise DataSetError(f"{where}: column {name!r} is not read. Call it {meant!r}.")
 
 
 def _delimiter(header: str) -> str:
@@ -47,14 +64,16 @@ def check_patients(names: Iterable[str], where: str) -> None:
     Raises
     ------
     DataSetError
-        If two names differ in case alone: they would be two patients, one of whom judges what the
-        other taught.
+        If two names differ in case, or in the code of equal characters, alone: they would be two
+        patients, one of whom judges what the other taught.
     """
     seen: dict[str, str] = {}
     for name in names:
-        first = seen.setdefault(name.casefold(), name)
+        first = seen.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
         if first != name:
+            case = first.casefold() == name.casefold()
+            what = "case alone" if case else "the code of their characters alone"
             raise DataSetError(
-                f"{where}: patients {first!r} and {name!r} differ in case alone and would count as "
+                f"{where}: patients {first!r} and {name!r} differ in {what} and would count as "
                 "two. Write one name in one way."
             )

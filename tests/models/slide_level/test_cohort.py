@@ -69,7 +69,10 @@ def test_classes_are_those_of_table_2(
         (("S1,P1,a.png,0,,0", "S2, P1 ,a.png,0,,1"), "patient P1 is in fold 0 and in fold 1"),
         (("S1,P1,a.png,0,,0", "S2,p1,a.png,0,,1"), "patients 'P1' and 'p1' differ in case alone"),
         (("S1,P1,a.png,0,,", "S1 ,P2,a.png,0,,"), "line 3: slide 'S1' is there twice"),
+        (("S1,Mu\u0308,a.png,0,,0", "S2,M\u00fc,a.png,0,,1"), "differ in the code of their"),
+        (("S1,P 1,a.png,0,,0", "S2,P\u00a01,a.png,0,,1"), "differ in the code of their"),
         ((), "no rows"),
+        ((",,,,,",), "no rows"),
     ],
 )
 def test_bad_tables_are_refused_in_one_line(
@@ -86,6 +89,27 @@ def test_columns_that_are_missing_are_named(tmp_path: Path) -> None:
         read_cohort(cohort(tmp_path, "S1,0", head="slide,her2\n"))
     with pytest.raises(DataSetError, match="no labels"):
         read_cohort(cohort(tmp_path, "S1,P1,a.png", head="slide,patient,overview\n"))
+
+
+def test_columns_in_other_letters_are_refused(tmp_path: Path) -> None:
+    """A column `Fold` was ignored, and folds were drawn."""
+    for wrong, meant in (("Fold", "fold"), ("HER2", "her2"), ("Bag", "bag")):
+        head = f"slide,patient,overview,er,{wrong}\n"
+        with pytest.raises(DataSetError, match=f"column '{wrong}' is not read. Call it '{meant}'"):
+            read_cohort(cohort(tmp_path, "S1,P1,a.png,+,", head=head))
+
+
+def test_rows_without_any_cell_are_left_out(tmp_path: Path) -> None:
+    """Spreadsheets write them below a table."""
+    found = read_cohort(cohort(tmp_path, "S1,P1,a.png,0,,", ",,,,,", ",,,,,"))
+    assert [slide.slide for slide in found] == ["S1"]
+
+
+def test_a_bag_of_two_slides_is_refused(tmp_path: Path) -> None:
+    head = "slide,patient,overview,her2,bag\n"
+    lines = ("S1,P1,a.png,0,a.png", "S2,P2,a.png,3+,./a.png")
+    with pytest.raises(DataSetError, match=r"a\.png is named for the slides 'S1' and 'S2'"):
+        read_cohort(cohort(tmp_path, *lines, head=head))
 
 
 def test_a_cohort_is_read_as_it_was_written(tmp_path: Path) -> None:
