@@ -24,6 +24,7 @@ from appliance.cli.reader_options import (
     LossOption,
     SyntheticOption,
     chosen_system,
+    fed_systems,
     slides_to_use,
     usable_systems,
 )
@@ -43,7 +44,7 @@ SystemsOption = Annotated[
     typer.Option(
         "--system",
         help="System to judge; repeat it. Default: reference-224. The plain systems always run "
-        "beside it. All: --system all.",
+        "beside it. All of which the cohort has the files: --system all.",
     ),
 ]
 TasksOption = Annotated[
@@ -116,18 +117,22 @@ def reader(
             elsewhere, _ = slides_to_use(*given, shifted=True)
         plan = Plan(
             slides=shuffled_labels(slides, seed) if shuffled else slides,
-            systems=chosen,
+            systems=fed_systems(chosen, slides, _say) if systems == ["all"] else chosen,
             tasks=wanted,
             folds=folds,
             seed=seed,
             shifted=elsewhere,
             settings=asked,
         )
-        result = evaluate_systems(plan, folder, lambda line: typer.echo(line, err=True))
+        result = evaluate_systems(plan, folder, _say)
     result |= {"data": "synthetic" if draws else "given", "shuffled": shuffled}
     if draws and not shuffled:
         _add_ceilings(result, draws)
     _show(result, as_json=as_json, html=html)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
 
 
 def _names(systems: list[str] | None, tasks: Sequence[SlideTask], synthetic: int) -> list[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from appliance.cli.bars import ProgressBars
-from models.slide_level.system import BAGS, PATCHES, SYSTEMS, System, system
+from models.slide_level.system import BAGS, PATCHES, SYSTEMS, Say, System, system
 from models.slide_level.tasks import SlideTask
 
 if TYPE_CHECKING:
@@ -98,6 +98,26 @@ def usable_systems(tasks: Sequence[SlideTask], synthetic: int) -> list[str]:
         for name, listed in SYSTEMS.items()
         if listed.approach != PATCHES or not (receptors or (synthetic and "-high-" in name))
     ]
+
+
+def fed_systems(
+    chosen: Mapping[str, System], slides: Sequence[CohortSlide], say: Say
+) -> dict[str, System]:
+    """Return the systems whose files each of some slides names; `say` is told of the others."""
+    fed = {}
+    for name, one in chosen.items():
+        column, lacking = "", 0
+        if SYSTEMS[name].approach == BAGS:
+            column, lacking = "bag", sum(slide.bag is None for slide in slides)
+        elif SYSTEMS[name].approach == PATCHES:
+            read = name.split("-")[1]
+            column = f"patches_{read}"
+            lacking = sum(read not in dict(slide.patches) for slide in slides)
+        if lacking:
+            say(f"{name} is left out: {lacking} of {len(slides)} slides have no {column}.")
+        else:
+            fed[name] = one
+    return fed
 
 
 def slides_to_use(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -10,11 +11,14 @@ import pytest
 import typer
 from fixtures.daemon import tandem_here
 from fixtures.painted_slides import paint_slides
+from typer.testing import CliRunner
 
+from appliance.cli.main import app
 from appliance.cli.reader_options import chosen_system
 from models.patch_counts.system import PatchCounts
 from models.slide_level.cohort import write_cohort
 from models.slide_level.low_resolution import LowResolution
+from models.slide_level.system import SYSTEMS
 
 
 def test_options_change_the_recipe_of_networks_and_nothing_else() -> None:
@@ -47,3 +51,19 @@ def test_own_folds_that_leave_no_slide_of_a_class_to_learn_from_are_told(tmp_pat
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and "no slide of class '3+' in the training part" in last
+
+
+def test_all_systems_are_those_whose_files_the_cohort_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ordinary cohort has overviews alone."""
+    for name in set(SYSTEMS) - {"mean-dab", "dab-shares", "abmil", "patch-low-svm"}:
+        monkeypatch.delitem(SYSTEMS, name)
+    paint_slides(tmp_path, 32)
+    asked = ["--cohort", str(tmp_path), "--system", "all", "--task", "4way", "--folds", "4"]
+    done = CliRunner().invoke(app, ["evaluate", "reader", *asked, "--json"])
+    assert done.exit_code == 0, done.output
+    assert "abmil is left out: 32 of 32 slides have no bag." in done.stderr
+    assert "patch-low-svm is left out: 32 of 32 slides have no patches_low." in done.stderr
+    result = json.loads(done.stdout)
+    assert set(result["tasks"]["4way"]["systems"]) == {"mean-dab", "dab-shares"}
