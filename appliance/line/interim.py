@@ -16,7 +16,7 @@ from appliance.domain import Stain
 from appliance.errors import SettingsError, SourceChangedError
 from appliance.geometry import TileGrid
 from appliance.ledger.hints import TROUBLE, Hint
-from appliance.line.analyze_slide import read_alone, wrong_picture
+from appliance.line.analyze_slide import read_alone, with_overview, wrong_picture
 from appliance.line.bag_readers import read_bags, second_opinions
 from appliance.line.outcomes import (
     Outcome,
@@ -60,9 +60,12 @@ def read_slide(
     ------
     SlideError, SourceChangedError, ArtifactDamagedError, WeightsUnusableError
     """
+    # An inspection of a former edition that is lost has another key: all that follows needs it.
+    slide, again = with_overview(slide, settings)
     alone = read_alone(slide, stain, assay_names, settings, progress)
     bags = read_bags(slide, stain, assay_names, settings, progress)
-    times, hints = [time for outcome in (alone, *bags) for time in outcome.times], []
+    times = [*again, *(time for outcome in (alone, *bags) for time in outcome.times)]
+    hints = []
     for name in hinted:
         try:
             hint, spent = read_interim(slide, stain, name, settings, progress)

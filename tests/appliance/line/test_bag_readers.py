@@ -17,6 +17,7 @@ from fixtures.painted_slides import paint_slides
 from fixtures.pairings import HER2_PAIR
 from pydicom import dcmread
 
+from appliance.artifacts import ArtifactKey
 from appliance.delivery.index import read_index
 from appliance.delivery.objects import PAGE_NAME, write_objects
 from appliance.domain import HE, HER2, Identity
@@ -314,6 +315,13 @@ def test_a_slide_whose_bag_has_no_tile_leaves_the_reader_silent(
     (outcome,) = read_bags(slide, HER2, ["her2"], alone)
     reading = MultipleInstanceReader().load(artifact_folder(outcome.key, alone) / READER)
     assert set(reading.opinion.probabilities) == {0.0} and reading.attention is None
+
+
+def test_a_slide_whose_inspection_of_a_former_edition_is_lost_is_read(bench: Bench) -> None:
+    former = str(ArtifactKey.of("inspect", slide=bench.ihc.facts.fingerprint, version=1))
+    lost = replace(bench.ihc, inspect_key=former)
+    found = read_slide(lost, HER2, ["her2"], [], bench.settings, silent)
+    assert [opinion.said for opinion in found.opinions] == ["3+"]
 
 
 def test_a_program_that_asks_gets_its_opinion_too(bench: Bench, tmp_path: Path) -> None:
