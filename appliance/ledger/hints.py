@@ -26,7 +26,7 @@ class Hint:
     """Hint on a slide for an assay: a class and its probability in percent.
 
     `said` is empty where there was no opinion; `unusual` says why: ``stain``, ``focus``,
-    ``picture``, ``tissue`` or `TROUBLE`. `opinion` is the reader's
+    ``picture``, ``tissue``, ``unreadable`` or `TROUBLE`. `opinion` is the reader's
     (`Opinion.as_json`), None for none. `key` is that of the opinion's artifact; empty for none, and
     in notes that were written before it was kept.
     """

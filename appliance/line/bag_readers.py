@@ -25,7 +25,7 @@ from appliance.line.readings import (
     require_unchanged,
     usable_weights,
 )
-from appliance.line.slide_bags import bag_key, keep_bag, kept_bag
+from appliance.line.slide_bags import bag_key, keep_bag, kept_bag, unreadable_percent
 from appliance.readers.bags import NoTissueError
 from appliance.readers.reader import AnyReader, SecondBagReader
 from appliance.readers.tile_pass import Progress, silent
@@ -54,8 +54,9 @@ def read_bags(
 ) -> tuple[Outcome, ...]:
     """Ask the readers of some assays that take the bag of this slide; one outcome for each reader.
 
-    The artifact has one folder, the reader's. The reading is silent where no tile holds tissue, and
-    where the bag was not made within its limit, or `most_s` if that is less.
+    The artifact has one folder, the reader's. The reading is silent where no tile holds tissue,
+    where more tiles than `review.max_unreadable_percent` are damaged in the file, and where the bag
+    was not made within its limit, or `most_s` if that is less.
 
     Raises
     ------
@@ -81,7 +82,9 @@ def _read_bag(
     store = ArtifactStore(settings.artifacts_dir)
     asked = reader_facts(reader, settings, {})
     with usable_weights():
-        made_from = {"bag": str(bag_key(slide.facts, reader.encoder(settings))), "reader": asked}
+        bag_made = str(bag_key(slide.facts, reader.encoder(settings)))
+    most = settings.review.max_unreadable_percent
+    made_from = {"bag": bag_made, "reader": asked, "unreadable": most}
     key = ArtifactKey.of("opinion", **made_from, version=1)
     # What was too slow is not tried again by itself: with another device or limit it is.
     limits = [settings.models.device, settings.lanes.deadline_factor, BAG_SECONDS_PER_TILE, most_s]
@@ -103,7 +106,7 @@ def _read_bag(
         key = late
     with timed("opinion", key, store) as (times, _), usable_weights(), store.writing(key) as out:
         (out / reader.name).mkdir()
-        if bag is None:
+        if bag is None or unreadable_percent(bag.key, settings) > most:
             reading = reader.silent(settings)
         else:
             reading = reader.read(kept_bag(bag.key, settings), settings)

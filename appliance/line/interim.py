@@ -31,7 +31,7 @@ from appliance.line.readings import (
     require_unchanged,
     usable_weights,
 )
-from appliance.line.slide_bags import keep_bag, kept_bag
+from appliance.line.slide_bags import keep_bag, kept_bag, unreadable_percent
 from appliance.readers.bags import NoTissueError
 from appliance.readers.tile_pass import Progress
 from appliance.settings.settings import Settings
@@ -109,6 +109,8 @@ def read_interim(
         bag = keep_bag(slide.facts, settings, progress, encoder=reader.encoder(settings))
     if bag is None:
         return Hint(assay=assay_name, unusual="tissue"), Outcome(key="", times=())
+    if unreadable_percent(bag.key, settings) > settings.review.max_unreadable_percent:
+        return Hint(assay=assay_name, unusual="unreadable"), Outcome(key="", times=bag.times)
     key = ArtifactKey.of("interim", bag=bag.key, reader=asked, version=1)
     store = ArtifactStore(settings.artifacts_dir)
     with timed("interim", key, store) as (times, reused):

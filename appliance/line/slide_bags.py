@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
@@ -9,16 +10,16 @@ from appliance.delivery.frozen import same_source
 from appliance.domain import SlideFacts
 from appliance.line.analyze_slide import open_facts
 from appliance.line.outcomes import Outcome, artifact_folder, timed
-from appliance.readers.bags import BAG_VERSION, encode_slide
+from appliance.readers.bags import BAG_VERSION, cut_of, encode_slide
 from appliance.readers.tile_pass import Progress
 from appliance.settings.settings import Settings
 from appliance.slides.overview import thumbnail_mpp
 from appliance.slides.reader import SlideReader
-from appliance.slides.tissue import find_tissue
-from models.encoders.spec import reference_encoder, verify_encoder
+from appliance.slides.tissue import find_tissue, tissue_share, tissue_tiles
+from models.encoders.spec import read_encoder, reference_encoder, verify_encoder
 from models.mil.bag import Bag, load_bag, save_bag
 
-BAG_NAME = "bag.safetensors"
+BAG_NAME, LOST_NAME = "bag.safetensors", "lost.json"
 
 
 def bag_of_slide(
@@ -56,13 +57,19 @@ def bag_key(facts: SlideFacts, encoder: Path) -> ArtifactKey:
 def keep_bag(
     facts: SlideFacts, settings: Settings, progress: Progress, *, encoder: Path
 ) -> Outcome:
-    """Make the bag of a slide where it is not kept: ``bag.safetensors``; raises as above."""
+    """Make the bag of a slide where it is not kept; raises as above.
+
+    ``bag.safetensors``, and ``lost.json`` with the share of its tiles that the file does not give.
+    """
     store, key = ArtifactStore(settings.artifacts_dir), bag_key(facts, encoder)
     with timed("bag", key, store) as (times, reused):
         if not reused:
-            bag = _encoded(facts, store, encoder, settings, progress)
+            bag, wanted = _encoded(facts, store, encoder, settings, progress)
+            along = cut_of(read_encoder(encoder))[1]
+            lost = 100 * (1 - len(bag.places) / (along**2 * wanted))
             with store.writing(key) as out:
                 save_bag(bag, out / BAG_NAME)
+                (out / LOST_NAME).write_text(json.dumps({"unreadable_percent": lost}))
     return Outcome(key=str(key), times=tuple(times))
 
 
@@ -71,9 +78,16 @@ def kept_bag(key: str, settings: Settings) -> Bag:
     return load_bag(artifact_folder(key, settings) / BAG_NAME)
 
 
+def unreadable_percent(key: str, settings: Settings) -> float:
+    """Return the share (0-100) of a bag's tiles that the slide's file does not give."""
+    kept = json.loads((artifact_folder(key, settings) / LOST_NAME).read_text())
+    return float(kept["unreadable_percent"])
+
+
 def _encoded(
     facts: SlideFacts, store: ArtifactStore, folder: Path, settings: Settings, progress: Progress
-) -> Bag:
+) -> tuple[Bag, int]:
+    """Bag of a slide, and how many tiles of its grid hold tissue."""
     # Torch: only where a slide is encoded.
     from appliance.readers.inference import open_encoder
 
@@ -81,4 +95,5 @@ def _encoded(
     with same_source(facts, store), SlideReader.of(facts) as slide:
         mpp = thumbnail_mpp(*facts.size_um)
         tissue = find_tissue(slide.thumbnail(mpp), mpp)
-        return encode_slide(slide, tissue, encoder, progress)
+        wanted = len(tissue_tiles(tissue_share(tissue, slide.grid)))
+        return encode_slide(slide, tissue, encoder, progress), wanted

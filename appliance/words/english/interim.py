@@ -9,6 +9,7 @@ _UNUSUAL = {
     "focus": "its focus is unlike what the networks know",
     "picture": "its picture is not that of its stain",
     "tissue": "its tissue is too small",
+    "unreadable": "too many of its tiles are damaged in the file",
 }
 
 

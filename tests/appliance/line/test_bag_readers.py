@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pypdfium2
@@ -20,11 +21,11 @@ from pydicom import dcmread
 from appliance.artifacts import ArtifactKey
 from appliance.delivery.index import read_index
 from appliance.delivery.objects import PAGE_NAME, write_objects
-from appliance.domain import HE, HER2, Identity
-from appliance.errors import WeightsUnusableError
+from appliance.domain import HE, HER2, Identity, QuarantineReason
+from appliance.errors import SlideError, WeightsUnusableError
 from appliance.findings.codec import load_findings
 from appliance.findings.findings import Findings
-from appliance.geometry import TileGrid
+from appliance.geometry import TileGrid, TileIndex
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
@@ -48,6 +49,7 @@ from appliance.readers.multiple_instance import (
 from appliance.readers.tile_pass import silent
 from appliance.settings.networks import ModelSettings
 from appliance.settings.settings import Settings
+from appliance.slides.reader import SlideReader
 from appliance.words.say import say
 from dicom import codes
 from models.encoders.spec import reference_encoder
@@ -315,6 +317,30 @@ def test_a_slide_whose_bag_has_no_tile_leaves_the_reader_silent(
     (outcome,) = read_bags(slide, HER2, ["her2"], alone)
     reading = MultipleInstanceReader().load(artifact_folder(outcome.key, alone) / READER)
     assert set(reading.opinion.probabilities) == {0.0} and reading.attention is None
+
+
+def test_a_bag_without_tiles_that_the_file_does_not_give_leaves_the_reader_silent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    alone = bench.settings.model_copy(update={"state_dir": tmp_path / "state"})
+    slide = replace(bench.ihc, inspect_key=inspect_slide(bench.ihc.facts, alone).key)
+    read = SlideReader.read_tile
+
+    def damaged(self: SlideReader, index: TileIndex, px: int) -> Any:
+        if index == TileIndex(2, 2):
+            raise SlideError(QuarantineReason.DAMAGED, "a tile")
+        return read(self, index, px)
+
+    monkeypatch.setattr(SlideReader, "read_tile", damaged)
+    (outcome,) = read_bags(slide, HER2, ["her2"], alone)
+    reading = MultipleInstanceReader().load(artifact_folder(outcome.key, alone) / READER)
+    assert set(reading.opinion.probabilities) == {0.0}
+    # A site that allows so many has the opinion.
+    review = alone.review.model_copy(update={"max_unreadable_percent": 50.0})
+    allowed = alone.model_copy(update={"review": review})
+    (outcome,) = read_bags(slide, HER2, ["her2"], allowed)
+    reading = MultipleInstanceReader().load(artifact_folder(outcome.key, allowed) / READER)
+    assert reading.opinion.said == "3+"
 
 
 def test_a_slide_whose_inspection_of_a_former_edition_is_lost_is_read(bench: Bench) -> None:
