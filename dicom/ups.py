@@ -27,6 +27,8 @@ WORKITEMS = "workitems"
 JSON = {"Content-Type": "application/dicom+json"}
 PAGE_ITEMS = 100
 """Items that one request of a search asks for."""
+LEAST_PAGE = 20
+"""Items below which an answer is the last one: no server gives so few at a time."""
 MOST_PAGES = 50
 """Requests of one search; what lies behind them comes when others have ended."""
 LONGEST_TEXT = 1024
@@ -81,12 +83,15 @@ def find_work(address: WebAddress) -> list[WorkItem]:
     PacsUnavailableError, PacsRejectedError
     """
     found: dict[str, WorkItem] = {}
-    for page in range(MOST_PAGES):
-        listed = _page(address, page * PAGE_ITEMS)
+    offset = 0
+    for _ in range(MOST_PAGES):
+        listed = _page(address, offset)
         new = {each.uid: each for each in listed if each.uid not in found}
         found |= new
-        # A server may ignore the offset, and answers all the same again.
-        if len(listed) < PAGE_ITEMS or not new:
+        offset += len(listed)
+        # A server may give fewer than it was asked for. It may ignore the offset, and answer all
+        # the same again.
+        if len(listed) < LEAST_PAGE or not new:
             break
     # A server may ignore what it was asked for.
     scheduled = WorkState.SCHEDULED
@@ -235,7 +240,9 @@ def _change(
     if answer.status in (404, 405):
         # Some servers, as dcm4chee-arc, know this resource only with the requester behind it.
         path = f"{path}/{quote(requester, safe='')}"
-        answer = address.call("PUT", path, json=[wanted], headers=JSON)
+        again = address.call("PUT", path, json=[wanted], headers=JSON)
+        # Others know no such resource: what they said first is what they say of the item.
+        return answer if again.status in (400, 404, 405) else again
     return answer
 
 

@@ -30,7 +30,7 @@ from appliance.domain import QuarantineReason, SlideFacts, Stain
 from appliance.errors import SlideError, SourceChangedError, WeightsUnusableError
 from appliance.intake.completeness import MOUNTS_DIFFER_NS
 from appliance.intake.identity.evidence import Outcome as Verdicts
-from appliance.intake.identity.former_word import doubted
+from appliance.intake.identity.former_word import as_kept, doubted
 from appliance.intake.identity.identify import Identifier
 from appliance.intake.identity.opened import evidence_in
 from appliance.intake.identity.sidecar import read_sidecar
@@ -82,6 +82,7 @@ def identify_slide(
     settings: Settings,
     said: Mapping[str, Any] | None = None,
     whole: tuple[int, int] = (0, 0),
+    former: str = "",
 ) -> IdentifiedSlide:
     """Open a slide, check that it can be decoded, and learn its identity.
 
@@ -89,7 +90,8 @@ def identify_slide(
     the size in bytes and the time of change in ns with which the scan found the slide whole; a size
     of 0 where that is not known. A slide must have them still: another one may lie in its place and
     be gone before the next scan. Of a DICOM series of several files this is not compared, since the
-    scan may count other files of it (links, names that the site leaves out).
+    scan may count other files of it (links, names that the site leaves out). `former` is the
+    accession under which the slide was kept before, empty for a new one.
 
     All that later steps need of the file's surroundings is frozen here: the sidecar's words, the
     source artifact (scan time, DICOM headers), and the order of the accession.
@@ -110,14 +112,14 @@ def identify_slide(
         if size_bytes != whole[0] or abs(modified_ns - whole[1]) > MOUNTS_DIFFER_NS:
             raise SourceChangedError(str(path))
     try:
-        return _identified(path, before, settings, said or {})
+        return _identified(path, before, settings, said or {}, former)
     finally:
         # After an error, too: bytes of two files in one slide look like damage.
         require_signature(path, before)
 
 
 def _identified(
-    path: Path, before: Signature, settings: Settings, word: Mapping[str, Any]
+    path: Path, before: Signature, settings: Settings, word: Mapping[str, Any], former: str
 ) -> IdentifiedSlide:
     store = ArtifactStore(settings.artifacts_dir)
     sidecar = read_sidecar(path)
@@ -129,6 +131,7 @@ def _identified(
     evidence = evidence_in(path, properties, sidecar, settings.identify, word)
     words = vocabulary(settings)
     verdict = Identifier(words, settings.identify).verdict(path, evidence)
+    verdict = as_kept(verdict, former, settings.identify)
     # Before the file is hashed: a slide that waits for a worklist comes here each minute.
     is_known = verdict.outcome is Verdicts.IDENTIFIED
     ordered = NOTHING_ORDERED

@@ -49,7 +49,8 @@ def prepare_identify(context: StepContext, job: Job[SlideRow]) -> Call:
     """Prepare `identify_slide`."""
     row = job.row
     whole = row.size_bytes, row.modified_ns
-    return Call(identify_slide, (Path(row.path), context.settings, json.loads(row.said), whole))
+    said = json.loads(row.said)
+    return Call(identify_slide, (Path(row.path), context.settings, said, whole, row.accession))
 
 
 def finish_identify(

@@ -38,13 +38,15 @@ class Claim:
     """Statement of one source; empty strings where it says nothing.
 
     `text` is what was read, `kind` that of the stain, `prefixed` the accession with what is joined
-    to it in front and may belong to it: 01-S26-00031.
+    to it in front and may belong to it: 01-S26-00031. `counted` is the name of a file that a device
+    may have given, and that may be an accession: S0000312.
     """
 
     source: SourceName
     text: str
     accession: str = ""
     prefixed: str = ""
+    counted: str = ""
     block: str = ""
     level: str = ""
     part: str = ""
@@ -72,7 +74,7 @@ class Verdict:
 
 def weigh(claims: Sequence[Claim], settings: Identify) -> Verdict:
     """Return the identity that follows from all claims."""
-    heard, claims = claims, _with_prefixes(claims, settings)
+    heard, claims = claims, _with_prefixes(_with_counts(claims), settings)
     accession, apart = _agreed("accession", claims, settings)
     # A block counts only with the accession that it was written with; a stain belongs to the slide.
     own = [c for c in claims if not c.accession or _same(c.accession, accession, settings)]
@@ -105,6 +107,22 @@ def weigh(claims: Sequence[Claim], settings: Identify) -> Verdict:
         claims=tuple(heard),
     )
     return _judged(known, contradictions, unclear)
+
+
+def _with_counts(claims: Sequence[Claim]) -> list[Claim]:
+    """Return the claims; a name that a device may have given is an accession where another source
+    states one of its form: it contradicts S0000313."""
+    forms = {_form(claim.accession) for claim in claims if claim.accession}
+    return [
+        replace(claim, accession=claim.counted)
+        if claim.counted and _form(claim.counted) in forms
+        else claim
+        for claim in claims
+    ]
+
+
+def _form(accession: str) -> str:
+    return re.sub(r"\d", "0", accession.strip()).casefold()
 
 
 def _with_prefixes(claims: Sequence[Claim], settings: Identify) -> list[Claim]:

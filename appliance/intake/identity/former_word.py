@@ -1,4 +1,4 @@
-"""A person's word under a file name that holds other bytes by now."""
+"""What was known of a slide before: a person's word on other bytes, and its former accession."""
 
 from __future__ import annotations
 
@@ -43,3 +43,18 @@ def doubted(
         reason=QuarantineReason.IDENTITY_CONFLICT,
         detail=OTHER_FILE,
     )
+
+
+def as_kept(verdict: Verdict, former: str, settings: Identify) -> Verdict:
+    """Return a verdict under the accession under which the slide was kept before (`former`), where
+    that is the same one without what is joined to it in front.
+
+    Former editions left that out. A slide that was touched would leave its case, and its order.
+    """
+    key = accession_key(former, settings)
+    joined = {
+        accession_key(claim.accession, settings) for claim in verdict.claims if claim.prefixed
+    }
+    whole = accession_key(verdict.accession, settings)
+    is_whole = any(accession_key(c.prefixed, settings) == whole for c in verdict.claims)
+    return replace(verdict, accession=former) if key in joined and is_whole else verdict

@@ -100,7 +100,7 @@ class NameSources:
         folder = self._last_folder[1]
         own = _DEVICES_OWN.fullmatch(path.stem.strip())
         if own and (own["set"] or not folder.accession):
-            name = Claim(source="name", text=name.text)
+            name = Claim(source="name", text=name.text, counted=name.accession)
         elif _is_block_from_ten(name, folder):
             apart = re.sub(r"(?i)([A-Z]{1,2}1\d)[-.](?=\d)", r"\1 ", path.stem, count=1)
             name = self.of_text("name", f"{folder.accession} {apart}")
@@ -111,6 +111,8 @@ class NameSources:
         says_nothing = not (name.accession or name.block or name.stain or name.doubts)
         if says_nothing and folder.accession:
             yield replace(folder, source="name")
+            if name.counted:
+                yield name
             return
         if folder.accession and folder.block and not (name.accession or name.block):
             # A word such as 1A1 in the name is asked about, whatever block the folder names.

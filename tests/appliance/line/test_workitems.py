@@ -28,6 +28,7 @@ from appliance.line import workitems
 from appliance.line.workitems import WorkList
 from appliance.operations.start_checks import folder_problems
 from appliance.settings.settings import Settings
+from dicom import ups
 from dicom.dicomweb import WebAddress
 from dicom.errors import ConnectionLostError, PacsRejectedError, PacsUnavailableError, SpoolError
 from dicom.wado import Series
@@ -286,15 +287,26 @@ def test_another_stations_items_are_left_alone(site: Site) -> None:
     assert [p for p in site.spool.iterdir() if p.name != ".items"] == []
 
 
-@pytest.mark.parametrize(("pages", "searches"), [(True, 3), (False, 2)])
-def test_a_queue_of_others_hides_no_item(site: Site, pages: bool, searches: int) -> None:
+@pytest.mark.parametrize(
+    ("pages", "most", "searches"), [(True, 1000, 4), (False, 1000, 2), (True, 50, 6)]
+)
+def test_a_queue_of_others_hides_no_item(site: Site, pages: bool, most: int, searches: int) -> None:
     others = [f"1.3.{number}" for number in range(1, 251)]
     site.server.items = {uid: work_item(uid, [ONE], station="ELSEWHERE") for uid in others}
     site.server.items[UID] = work_item(UID, [ONE])
-    site.server.pages = pages
+    site.server.pages, site.server.most = pages, most
     site.turn()
     assert site.server.state(UID) == "IN PROGRESS" and [*site.server.owners] == [UID]
     assert len([path for path in site.server.requests if "limit=" in path]) == searches
+
+
+def test_an_item_that_is_gone_is_told_as_gone_by_a_server_without_a_second_resource(
+    site: Site,
+) -> None:
+    """Not as a server whose address is wrong, which the lane would wait for."""
+    site.server.unknown = 405
+    with pytest.raises(PacsRejectedError):
+        ups.claim(WebAddress(url=site.server.url), UID, "1.2.3", "TANDEM")
 
 
 def test_an_item_that_another_station_took_first_is_forgotten(site: Site) -> None:

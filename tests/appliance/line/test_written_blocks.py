@@ -19,6 +19,7 @@ from appliance.line.context import Done, StepContext
 from appliance.line.slide_steps import finish_identify
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
+from appliance.slides.general import GeneralSlide
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def identified(context: StepContext, name: str, seed: int) -> SlideRow:
     with context.ledger.transaction() as tx:
         row = tx.slide_of_path(str(path))
         assert row is not None
-    found = identify_slide(path, context.settings, json.loads(row.said))
+    found = identify_slide(path, context.settings, json.loads(row.said), former=row.accession)
     with context.ledger.transaction() as tx:
         row = tx.slide_of_path(str(path))
         assert row is not None
@@ -84,3 +85,20 @@ def test_the_block_of_a_sidecar_is_kept_as_it_is_written(context: StepContext) -
     sidecar.write_text('block = "A1"\n')
     assert identified(context, "S26-31_A01_HER2.svs", 2).block == "A1"
     assert identified(context, "S26-31_A10_HER2.svs", 3).block == "A10"
+
+
+def test_an_accession_that_was_kept_without_its_prefix_is_read_again_under_it(
+    context: StepContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A touched slide would leave its case: former editions left the number of the site out."""
+    barcode = {"aperio.Barcode": "01-S26-00031;A1"}
+    monkeypatch.setattr(GeneralSlide, "properties", barcode)
+    row = identified(context, "01-S26-00031_A1_HER2.svs", 1)
+    assert row.accession == "01-S26-00031"
+    for former, expected in (("S26-00031", "S26-00031"), ("S26-00032", "01-S26-00031")):
+        with context.ledger.transaction() as tx:
+            kept = tx.slide(row.id or 0)
+            assert kept is not None
+            kept.accession, kept.state = former, SlideState.ARRIVED
+            tx.session.add(kept)
+        assert identified(context, "01-S26-00031_A1_HER2.svs", 1).accession == expected

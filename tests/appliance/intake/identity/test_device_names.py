@@ -87,3 +87,19 @@ def test_a_laboratorys_accession_of_such_a_form_is_read(
     found = answer(tmp_path / f"{path}.svs", tmp_path)
     assert f"{found['accession']} {found['block']}" == said
     assert found["outcome"] == "identified"
+
+
+@pytest.mark.parametrize(
+    ("name", "accession"),
+    [("S0000312", "S0000313"), ("MA0000123", "MA0000124"), ("MA0000124 A1 HE/MA0000123", "")],
+)
+def test_an_accession_of_the_form_of_a_devices_name_is_contradicted(
+    slide: Path, tmp_path: Path, name: str, accession: str
+) -> None:
+    """A file of one accession under the label of another is a mix-up, also in January."""
+    header = {"AccessionNumber": accession, "ContainerIdentifier": f"{accession} A1 HE".strip()}
+    scanned = scanned_dicom(slide, tmp_path / "HE", "HE", **header)[0]
+    path = tmp_path / f"{name}.dcm"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = answer(scanned.rename(path), tmp_path)
+    assert found["outcome"] == "conflict"
