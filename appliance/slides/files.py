@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -29,6 +30,10 @@ NEVER_DICOM = BESIDE_SUFFIXES | (SLIDE_SUFFIXES - DICOM_SUFFIXES)
 """Suffixes, in lower case, of files whose first bytes are not looked at."""
 DICOM_DIRECTORY = "dicomdir"
 """Name, in lower case, of the index of a DICOM file set (PS3.10 section 8.6): no slide."""
+
+
+SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors of a machine that lacks memory or open files for a while."""
 
 
 def may_be_dicom(name: str) -> bool:
@@ -115,14 +120,16 @@ def _over(digests: Iterable[bytes]) -> str:
 def series_of(path: Path) -> str | None:
     """Series of a DICOM file; empty where its header does not say, None for any other file.
 
-    None for a file that is not there, or that nobody here may read. Raises OSError where it cannot
-    be read for another reason: it may be of a series whose other files can.
+    None for a file that cannot be read. Raises OSError where that is the machine's trouble, as the
+    file may be of a series whose other files were read.
     """
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):
             return None
         header = header_of(path, facts.st_size, facts.st_mtime_ns)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except OSError as err:
+        if err.errno in SHORT:
+            raise
         return None
     return None if header is None else header.series_uid

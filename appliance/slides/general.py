@@ -26,7 +26,7 @@ from appliance.slides.encoded import Pixels
 from appliance.slides.ome import is_ome, ome_pictures
 from appliance.slides.tiff_pyramid import TiffPyramid, open_pyramid
 from appliance.slides.tiff_tiles import coded_levels
-from appliance.slides.trouble import why_no_format, why_not_open, without_path
+from appliance.slides.trouble import raise_if_short, why_no_format, why_not_open, without_path
 from dicom.pyramid_source import Pyramid, is_bounded
 
 PLAIN_TIFFS = {"aperio", "generic-tiff"}
@@ -42,12 +42,16 @@ def open_handle(path: Path) -> openslide.OpenSlide:
     ------
     SlideError
         UNREADABLE, UNSUPPORTED, NOT_PYRAMIDAL, MISSING_TAGS, DAMAGED.
+    OSError
+        If the machine lacks memory or open files.
     """
     try:
         return _opened(path)
     except openslide.OpenSlideUnsupportedFormatError as err:
+        raise_if_short(err)
         raise SlideError(why_no_format(path)) from err
     except (openslide.OpenSlideError, OSError) as err:
+        raise_if_short(err)
         reason, several = why_not_open(path)
         detail = f"its series has several {several}" if several else without_path(err, path)
         raise SlideError(reason, detail) from err
@@ -205,6 +209,7 @@ class GeneralSlide:
                 own = _opened(self._path)
                 image: Image = own.read_region(place, level, size)
             except (openslide.OpenSlideError, OSError) as err:
+                raise_if_short(err)
                 with suppress(openslide.OpenSlideError, OSError):
                     self._handle = _opened(self._path)
                 detail = without_path(err, self._path)

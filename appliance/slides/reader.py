@@ -35,6 +35,8 @@ PROBE_PX = 1 << 22
 """Px of the coarsest level that are read at once where the probe finds none."""
 MOST_LOST = 0.01
 """Largest share of the scanned px that no level may give: unseen tissue is not analyzed."""
+MOST_MENDED = 0.15
+"""Largest share of them that is looked for in finer levels: these cost many times as much."""
 HALVED_FROM = 1.99
 """Level px per target px from which on the level at half its size is fine enough."""
 BLOCK_PX = 2048
@@ -165,13 +167,22 @@ class SlideReader:
         level, scale = self.level_for(mpp)  # level px per overview px
         image = np.empty((rows, columns, 3), dtype=np.uint8)
         scanned = np.ones((rows, columns), dtype=bool)
-        lost = 0.0
+        lost: list[tuple[tuple[slice, slice], float]] = []
         for part in _blocks(rows, columns, scale):
             image[part], scanned[part], without = self._overview(level, mpp, part)
-            lost += without
-        if lost > MOST_LOST * (scanned.sum() + lost):
+            if without:
+                lost.append((part, without))
+        whole = scanned.sum() + sum(px for _, px in lost)
+        left = sum(px for _, px in lost)
+        if left <= MOST_MENDED * whole:
+            left = 0.0
+            for part, px in lost:
+                left += self._mended(level, mpp, part, image[part], scanned[part], px)
+                if left > MOST_LOST * whole:
+                    break
+        if left > MOST_LOST * whole:
             # Blocks overlap by some px, so a tile that two of them need counts twice.
-            share = 100 * lost / (scanned.sum() + lost)
+            share = min(100.0, 100 * left / whole)
             raise SlideError(QuarantineReason.DAMAGED, f"{share:.0f} % of it cannot be decoded")
         if not scanned.all() and scanned.any():
             image[~scanned] = glass_rgb(image[scanned])
@@ -180,25 +191,46 @@ class SlideReader:
     def _overview(
         self, level: int, mpp: float, part: tuple[slice, slice]
     ) -> tuple[Pixels, NDArray[np.bool_], float]:
-        """A part of the overview: RGB, where the slide has px, and how many are lost.
-
-        What a level does not give is read from the next finer one.
-        """
+        """A part of the overview: RGB, where the level has px, and how many of it are lost."""
         scale = mpp / self.facts.mpp / self._downsamples[level]
         (top, rows), (left, columns) = ((edge.start, edge.stop - edge.start) for edge in part)
         lost_px: list[int] = []
         image, found = self._sample(level, scale, left, top, columns, rows, lost_px=lost_px)
         covered = np.ones((rows, columns), dtype=bool) if found is None else found
+        return image, covered, sum(lost_px) / max(scale, 1.0) ** 2
+
+    def _mended(
+        self,
+        level: int,
+        mpp: float,
+        part: tuple[slice, slice],
+        image: Pixels,
+        scanned: NDArray[np.bool_],
+        lost: float,
+    ) -> float:
+        """Fill in px of a part that finer levels have and this one lost; return how many stay lost.
+
+        `image` and `scanned` are those of the part, and are changed.
+        """
         finer = [n for n in range(level) if math.isfinite(self._downsamples[n])]
-        if not lost_px or not finer:
-            return image, covered, sum(lost_px) / max(scale, 1.0) ** 2
-        lost = 0.0
-        for block in _blocks(rows, columns, mpp / self.facts.mpp / self._downsamples[finer[-1]]):
-            if not covered[block].all():
-                at = _moved(block[0], top), _moved(block[1], left)
-                image[block], covered[block], without = self._overview(finer[-1], mpp, at)
-                lost += without
-        return image, covered, lost
+        if not finer:
+            return lost
+        left = 0.0
+        scale = mpp / self.facts.mpp / self._downsamples[finer[-1]]
+        for block in _blocks(len(scanned), scanned.shape[1], scale):
+            if scanned[block].all():
+                continue
+            at = _moved(block[0], part[0].start), _moved(block[1], part[1].start)
+            seen, covered, without = self._overview(finer[-1], mpp, at)
+            new = covered & ~scanned[block]
+            image[block][new] = seen[new]
+            scanned[block] |= covered
+            without = min(without, float((~scanned[block]).sum()))
+            if without:
+                there = image[block], scanned[block]
+                without = self._mended(finer[-1], mpp, at, *there, without)
+            left += without
+        return left
 
     def read_tile(self, index: TileIndex, px: int = TILE_PX) -> NDArray[np.uint8]:
         """A tile of the grid: uint8 RGB (`px`, `px`, 3), white outside the slide.

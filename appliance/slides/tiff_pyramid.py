@@ -12,8 +12,10 @@ import os
 import re
 import weakref
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
+import cv2
 import numpy as np
 import openslide
 from PIL import Image
@@ -23,7 +25,7 @@ from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.slides.direct_level import DirectLevel
 from appliance.slides.encoded import EncodedLevel
-from appliance.slides.header import shows_the_same
+from appliance.slides.header import shows_the_same, true_downsample
 from appliance.slides.ome import is_ome
 from appliance.slides.tiff_index import tiff_reaches_end
 from appliance.slides.tiff_tiles import CODECS, is_color_tiled, level_of_page, tiff_pages
@@ -34,6 +36,9 @@ LEAST_STEP = 1.2
 """Least factor between the sizes of two levels."""
 LARGE = 4
 """Part of the largest picture's area from which on a picture is no label but another scene."""
+PLACES, LIKE, EVEN = 8, 0.5, 3.0
+"""Tiles of two pictures that are compared, their least correlation, and the spread in gray levels
+below which they show nothing."""
 UNITS_UM = {2: ("inch", 25400.0), 3: ("centimeter", 10000.0)}
 """Name and µm of ResolutionUnit (TIFF 6.0)."""
 TEXT_TAGS = ("DateTime", "DocumentName", "HostComputer", "Make", "Model", "Software")
@@ -123,10 +128,10 @@ def open_pyramid(path: Path) -> TiffPyramid | None:
                 return None
         with TiffFile(path) as tiff:
             pages = _colored(tiff)
-            twice = sum(_size(page) == _size(pages[0]) for page in pages) > 1
-            if not pages or (twice and _is_ome(tiff)):  # an OME document counts its pictures itself
+            if not pages:
                 return None
-            if twice or _has_another_scene(pages):
+            # An OME document counts its pictures itself.
+            if not _is_ome(tiff) and _has_another_scene(path, pages):
                 detail = "several scenes or focal planes in a file"
                 raise SlideError(QuarantineReason.UNSUPPORTED, detail)
             found = _levels(pages)
@@ -151,19 +156,45 @@ def _colored(tiff: TiffFile) -> list[TiffPage]:
     return sorted(pages, key=_area, reverse=True)
 
 
-def _has_another_scene(pages: Sequence[TiffPage]) -> bool:
-    """Return whether a large picture that is not reduced (NewSubfileType, TIFF 6.0) lies behind
-    reduced ones: it begins a pyramid of its own.
-
-    Writers that mark no level at all, or only the coarse ones, have no such picture.
-    """
-    reduced = [page.index for page in pages if page.is_reduced]
+def _has_another_scene(path: Path, pages: Sequence[TiffPage]) -> bool:
+    """Return whether a large picture, not marked as reduced (NewSubfileType, TIFF 6.0), shows
+    something else than the largest one. Writers that mark no level have such pictures, too."""
+    base = pages[0]
+    whole = [page for page in pages[1:] if not page.is_reduced]
+    large = [page for page in whole if LARGE * _area(page) >= _area(base)]
     return any(
-        not page.is_reduced
-        and page.index > min(reduced, default=page.index)
-        and LARGE * _area(page) >= _area(pages[0])
-        for page in pages[1:]
+        not shows_the_same(_size(base), _size(page)) or _likeness(path, base, page) < LIKE
+        for page in large
     )
+
+
+def _likeness(path: Path, base: TiffPage, page: TiffPage) -> float:
+    """Correlation of the places of a page that have most bytes with the same places of the base.
+
+    1 where none of them can be compared.
+    """
+    with closing(_Bytes(path)) as file:
+        levels = [
+            DirectLevel(level_of_page(path, each), (number, 1), file.fetch, TileCache())
+            for number, each in enumerate((base, page))
+        ]
+        down = true_downsample(_size(base), _size(page))
+        pairs = []
+        for column, row in levels[1].fullest(PLACES):
+            x, y = column * page.tilewidth, row * page.tilelength
+            size = page.tilewidth, page.tilelength
+            first = round(x * down), round(y * down), *(round(edge * down) for edge in size)
+            try:
+                fine, coarse = levels[0].read(*first)[0], levels[1].read(x, y, *size)[0]
+            except (SlideError, OSError):
+                continue
+            pairs.append((cv2.resize(fine, size, interpolation=cv2.INTER_AREA), coarse))
+    if not pairs:
+        return 1.0
+    shown = [np.concatenate(side).astype(np.float32).ravel() for side in zip(*pairs, strict=True)]
+    if min(float(side.std()) for side in shown) < EVEN:
+        return 1.0
+    return float(np.asarray(np.corrcoef(shown[0], shown[1]))[0, 1])
 
 
 def _is_ome(tiff: TiffFile) -> bool:

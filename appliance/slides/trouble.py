@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from tifffile import TiffFileError
 
 from appliance.domain import QuarantineReason
 from appliance.slides.dicom_header import header_of, is_dicom, reaches_end
-from appliance.slides.files import slide_files
+from appliance.slides.files import SHORT, slide_files
 from appliance.slides.tiff_index import TILE_WIDTH, NoTiffError, TiffIndex, TiffIndexError
 from appliance.slides.untouched import open_untouched
 
@@ -41,7 +42,8 @@ def why_no_format(path: Path) -> QuarantineReason:
         return QuarantineReason.UNREADABLE
     except TiffIndexError:
         return QuarantineReason.DAMAGED
-    except OSError:
+    except OSError as err:
+        raise_if_short(err)
         return QuarantineReason.UNREADABLE
 
 
@@ -65,10 +67,11 @@ def why_not_open(path: Path) -> tuple[QuarantineReason, str]:
                 reason = QuarantineReason.DAMAGED if cut else QuarantineReason.UNSUPPORTED
     except FileNotFoundError:
         reason = QuarantineReason.VANISHED
+    except (NoTiffError, OSError) as err:
+        raise_if_short(err)
+        reason = QuarantineReason.UNREADABLE
     except TiffIndexError:
         reason = QuarantineReason.DAMAGED
-    except (NoTiffError, OSError):
-        reason = QuarantineReason.UNREADABLE
     return reason, several
 
 
@@ -98,6 +101,18 @@ def _is_damaged_dicom(path: Path) -> bool:
             return False
         stream.seek(0)
         return not reaches_end(stream, path.stat().st_size)
+
+
+def raise_if_short(err: Exception) -> None:
+    """Raise the OSError of a machine that lacks memory or open files, whatever says so.
+
+    No slide is to blame for it. OpenSlide has the system's words in its own.
+    """
+    for number in SHORT:
+        if isinstance(err, OSError) and err.errno == number:
+            raise err
+        if os.strerror(number) in str(err):
+            raise OSError(number, os.strerror(number)) from err
 
 
 def without_path(err: Exception, path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 import tempfile
 from pathlib import Path
 
@@ -147,18 +148,44 @@ def test_mrxs_is_known_in_any_case_of_its_suffix(
     assert list(links.iterdir()) == []
 
 
-def test_a_file_of_a_series_that_cannot_be_read_is_not_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "told"), [(errno.EMFILE, True), (errno.EBUSY, False), (errno.ELOOP, False)]
+)
+def test_what_a_machine_without_open_files_cannot_read_is_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: bool
 ) -> None:
-    """The slide would have other files and another fingerprint for as long as that lasts."""
+    """The slide would have other files and another fingerprint; a file that nobody can read is of
+    no slide."""
     first, second = (write_instance(tmp_path / name) for name in ("a.dcm", "b.dcm"))
     assert slide_files(first) == [first, second]
 
     def header(path: Path, *facts: int) -> object:
         if path == second:
-            raise OSError(errno.EIO, "Input/output error")
+            raise OSError(number, "trouble")
         return header_of(path, *facts)
 
     monkeypatch.setattr(files, "header_of", header)
-    with pytest.raises(OSError, match="Input/output"):
-        slide_files(first)
+    if told:
+        with pytest.raises(OSError, match="trouble"):
+            slide_files(first)
+    else:
+        assert slide_files(first) == [first]
+
+
+@pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "sm_image.dcm"])
+def test_a_process_without_open_files_blames_no_slide(real: Path, name: str) -> None:
+    path = real / "slides" / name
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with SlideReader.open(path):
+        pass  # what is loaded at first needs files, too
+    used = len(list(Path("/proc/self/fd").iterdir())) - 1
+    for free in (0, 1, 2):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + free, before[1]))
+        try:
+            with SlideReader.open(path):
+                continue
+        except OSError as err:
+            found = err.errno
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert found == errno.EMFILE

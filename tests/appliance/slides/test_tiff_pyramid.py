@@ -101,27 +101,50 @@ def test_two_pictures_of_one_size_are_not_chosen_between(tmp_path: Path) -> None
     assert caught.value.reason is QuarantineReason.UNSUPPORTED
 
 
-@pytest.mark.parametrize("second", [1, 2], ids=["one size", "half the size"])
-def test_two_scenes_of_a_plain_tiff_are_not_chosen_between(tmp_path: Path, second: int) -> None:
-    """Overview and tiles came from different ones: their levels lie between each other."""
-    path = tmp_path / "S26-1_A1_HE.tiff"
+def write_scenes(path: Path, parts: list[tuple[str, int, bool]]) -> Path:
+    """Write levels (picture A or B, factor, whether it is marked as reduced) in this order."""
+    scenes = {"A": picture(), "B": np.ascontiguousarray(picture()[::-1, ::-1])}
     with TiffWriter(path) as writer:
-        for shrunk in (1, second):
-            scene = picture()[::shrunk, ::shrunk]
-            write_level(writer, np.ascontiguousarray(scene), shrunk)
-            write_level(writer, np.ascontiguousarray(scene[::4, ::4]), 4 * shrunk, reduced=True)
+        for name, factor, reduced in parts:
+            height, width = (edge // factor for edge in (HEIGHT, WIDTH))
+            small = cv2.resize(scenes[name], (width, height), interpolation=cv2.INTER_AREA)
+            write_level(writer, small, factor, reduced=reduced)
+    return path
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [("A", 1, False), ("A", 4, True), ("B", 1, False), ("B", 4, True)],
+        [("A", 1, False), ("A", 4, True), ("B", 2, False), ("B", 8, True)],
+        [("A", 1, False), ("B", 2, False), ("A", 4, True), ("B", 8, True)],
+        [("A", 1, False), ("B", 2, False), ("A", 4, False), ("B", 8, False)],
+    ],
+)
+def test_two_scenes_of_a_plain_tiff_are_not_chosen_between(
+    tmp_path: Path, parts: list[tuple[str, int, bool]]
+) -> None:
+    """Overview and tiles came from different ones: their levels lie between each other."""
     with pytest.raises(SlideError, match="several scenes") as caught:
-        open_facts(path)
+        open_facts(write_scenes(tmp_path / "S26-1_A1_HE.tiff", parts))
     assert caught.value.reason is QuarantineReason.UNSUPPORTED
 
 
-def test_levels_that_say_nothing_of_their_size_are_one_scene(tmp_path: Path) -> None:
-    path = tmp_path / "S26-1_A1_HE.tiff"
-    with TiffWriter(path) as writer:
-        for factor in (1, 2, 4):
-            write_level(writer, np.ascontiguousarray(picture()[::factor, ::factor]), factor)
-        write_level(writer, np.full((128, 192, 3), 250, np.uint8), 8, reduced=True)
-    assert open_facts(path).level_count == 4
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [(1, False), (2, False), (4, False)],
+        [(1, False), (4, True), (2, False)],
+        [(4, True), (1, False), (2, False)],
+        [(1, False), (2, False), (1, True), (4, False)],
+    ],
+)
+def test_levels_of_one_scene_are_read_however_they_are_marked(
+    tmp_path: Path, parts: list[tuple[int, bool]]
+) -> None:
+    path = write_scenes(tmp_path / "S26-1_A1_HE.tiff", [("A", *part) for part in parts])
+    facts = open_facts(path)
+    assert (facts.width_px, facts.height_px) == (WIDTH, HEIGHT) and facts.level_count >= 3
 
 
 def test_tiles_that_cannot_be_decoded_leave_no_file_open(tmp_path: Path) -> None:
