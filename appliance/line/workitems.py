@@ -293,7 +293,11 @@ class WorkList:
         return all(self._series_folder(record, each).is_dir() for each in record.series)
 
     def _standing(self, record: Record) -> Standing:
+        """Return how far an item is; a series that no scan has seen yet may become a rescan."""
+        folders = [str(self._series_folder(record, each)) for each in record.series]
         with self._ledger.transaction() as tx:
+            if not all(tx.slides_below(folder) for folder in folders):
+                return standing_of([], [], set())
             fetched = tx.slides_below(str(self._folder(record.uid)))
             live = [_standing_for(tx, row) for row in fetched]
             slides = list({id_of(row): row for row in live}.values())

@@ -28,7 +28,7 @@ from dicom.dicomweb import WebAddress
 from dicom.wado import Series
 
 UID, AGAIN = "1.2.3.4.5", "1.2.3.4.6"
-SERIES = ("1.2.9", "1.2.9.1")
+SERIES, MORE = ("1.2.9", "1.2.9.1"), ("1.2.9", "1.2.9.2")
 WAY = (CaseState.ALIGNED, CaseState.SCORED, CaseState.WRITTEN, CaseState.DELIVERED)
 OVERDUE = 1e9
 
@@ -55,8 +55,8 @@ class Site:
         (to / "1.dcm").write_bytes(b"")
         return 1
 
-    def ask(self, uid: str) -> None:
-        self.server.items[uid] = work_item(uid, [SERIES])
+    def ask(self, uid: str, *more: tuple[str, str]) -> None:
+        self.server.items[uid] = work_item(uid, [SERIES, *more])
         self.turn()
 
     def turn(self) -> None:
@@ -68,7 +68,8 @@ class Site:
         """Identify, pair and read the slides of a work item: (block, stain)."""
         with self.ledger.transaction() as tx:
             for block, stain in slides:
-                row = tx.add_slide(str(self.spool / uid / f"{block}{stain}" / "1.dcm"), now=1.0)
+                folder = self.spool / uid / SERIES[1] / f"{block}{stain}"
+                row = tx.add_slide(str(folder / "1.dcm"), now=1.0)
                 row.accession, row.block, row.stain = "S26-9", block, stain
                 row.fingerprint = f"{block}{stain}"
                 for state in (SlideState.ARRIVED, SlideState.IDENTIFIED):
@@ -165,6 +166,21 @@ def test_slides_that_are_there_already_complete_a_second_work_item(site: Site) -
     site.take_up(AGAIN, pair)
     assert site.ended(AGAIN) == ("COMPLETED", 1)
     assert site.server.outputs(AGAIN) == site.server.outputs(UID)
+
+
+def test_a_series_that_no_scan_has_seen_yet_holds_up_the_work_item(site: Site) -> None:
+    """Its H&E slide is there already; the other series is a new scan of the HER2 slide."""
+    site.ask(UID)
+    site.take_up(UID, [("A1", "HE"), ("A1", "HER2")])
+    assert site.ended(UID) == ("COMPLETED", 1)
+    site.ask(AGAIN, MORE)
+    site.take_up(AGAIN, [("A1", "HE")])
+    assert site.ended(AGAIN) == ("IN PROGRESS", 0)
+    with site.ledger.transaction() as tx:
+        row = tx.add_slide(str(site.spool / AGAIN / MORE[1] / "1.dcm"), now=1.0)
+        tx.advance(row, SlideState.ARRIVED, now=1.0)
+        tx.advance(row, SlideState.OTHER, now=1.0)
+    assert site.ended(AGAIN) == ("COMPLETED", 1)
 
 
 def test_a_work_item_of_replaced_slides_is_not_called_one_of_no_assay(site: Site) -> None:
