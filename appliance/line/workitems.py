@@ -124,13 +124,9 @@ class WorkList:
 
     def sign(self) -> LaneSign:
         """Return the lane's sign: held up by a failed turn, a refused item, or one that is long."""
-        sign = self.turns.sign()
-        # An item is refused no longer where a person removed its record.
-        refused = [
-            f"the work item {uid} cannot go on: {why}"
-            for uid, why in list(self._refused.items())
-            if self._record_file(uid).exists()
-        ]
+        sign = self.turns.sign()  # no file is looked at: the spool may hang, and the pulse must not
+        told = list(self._refused.items())
+        refused = [f"the work item {uid} cannot go on: {why}" for uid, why in told]
         return replace(sign, trouble=sign.trouble or self._trouble or "; ".join(refused[:1]))
 
     def run(self) -> None:
@@ -161,6 +157,8 @@ class WorkList:
             If the spool cannot be written.
         """
         records = {record.uid: record for record in self._records()}
+        # An item is refused no longer where a person removed its record.
+        self._refused = {uid: why for uid, why in self._refused.items() if uid in records}
         troubles = [self._try(record) for record in records.values()]
         for item in ups.find_work(self._address):
             known = item.uid in records or self._ended_file(item.uid).exists()

@@ -454,6 +454,26 @@ def test_a_server_that_takes_no_change_of_state_is_told(site: Site, requester: s
     assert site.server.state(UID) == "CANCELED" and work.sign().trouble == ""
 
 
+def test_a_refused_item_is_told_without_a_look_at_the_spool_and_not_without_its_record(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale(*_: object, **__: object) -> None:
+        raise OSError(116, "Stale file handle")
+
+    site.server.requester = "OTHER"
+    site.server.items[UID] = work_item(UID, [ONE])
+    work = site.work()
+    work.turn()
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "stat", stale)
+        assert work.sign().trouble.startswith(f"the work item {UID} cannot go on: ")
+    (record,) = (site.spool / ".items").glob("*.json")
+    record.unlink()
+    site.server.items.clear()
+    work.turn()
+    assert work.sign().trouble == ""
+
+
 def test_an_item_that_its_server_ended_is_followed_no_more(site: Site) -> None:
     site.server.items[UID] = work_item(UID, [ONE])
     site.turn()
