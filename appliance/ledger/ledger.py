@@ -19,6 +19,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session
 
 from appliance.ledger.lock import LOCK_SLICE_MS, WriteLock
+from appliance.ledger.queries import CLOCK_DOUBTED, LEDGER
 from appliance.ledger.schema import create_or_check
 from appliance.ledger.transaction import Transaction
 from appliance.ledger.trouble import told
@@ -47,6 +48,7 @@ class Ledger:
         self._clock = clock or WallClock()
         self._clock_lock = threading.Lock()
         self._doubt_until = 0.0
+        self._ahead_s = 0.0
         self.url = url
         # Parameters are accessions, and errors go to the log.
         # A lane each may need a connection; a ledger in memory has one, which is its data.
@@ -86,16 +88,34 @@ class Ledger:
             jump = self._clock.jump()
             if not jump:
                 return
+            is_far, ahead_s = abs(jump) > FAR_JUMP_S, self.ahead_s
             with Session(self._engine) as session, session.begin():
-                Transaction(session).move_waits(jump)
+                tx = Transaction(session)
+                tx.move_waits(jump)
+                if is_far:  # a start after this one doubts it, too
+                    tx.note(LEDGER, CLOCK_DOUBTED, time.time(), params={"ahead_s": ahead_s})
             self._clock.settle(jump)
-            if abs(jump) > FAR_JUMP_S:
-                self.doubt_clock()
+            if is_far:
+                self.doubt_clock(ahead_s)
         log.warning("the clock was set by %+.0f s; the waits of retries were moved with it", jump)
 
-    def doubt_clock(self) -> None:
-        """Doubt the wall clock for a day of the monotonic one, which nobody sets."""
-        self._doubt_until = time.monotonic() + DOUBT_S
+    def doubt_clock(self, ahead_s: float = 0.0) -> None:
+        """Doubt the wall clock for a day of the monotonic one, which nobody sets.
+
+        It may be `ahead_s` ahead of the clock under which data were written.
+        """
+        self._doubt_until, self._ahead_s = time.monotonic() + DOUBT_S, ahead_s
+
+    @property
+    def ahead_s(self) -> float:
+        """Return the most seconds by which data may be younger than the wall clock has them.
+
+        A clock that was set forward and back again is not ahead.
+        """
+        if not self.doubts_clock:
+            return 0.0
+        former = self._ahead_s if time.monotonic() < self._doubt_until else 0.0
+        return max(0.0, former + self._clock.jump())
 
     @property
     def doubts_clock(self) -> bool:

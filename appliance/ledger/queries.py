@@ -44,6 +44,8 @@ WITHDRAWN = "withdrawn"
 
 LEDGER, RESTORED = "ledger", "restored"
 """Subject and code of the note that a backup took the ledger's place."""
+CLOCK_DOUBTED = "clock-doubted"
+"""Code of its note that the wall clock was set far, or is odd."""
 
 
 def current(slides: Iterable[SlideRow], stains: Iterable[Stain]) -> dict[Stain, SlideRow]:

@@ -18,6 +18,8 @@ from appliance.errors import StoppedError
 from appliance.intake.pair import expire_waiting
 from appliance.ledger.daily import CHECK_SECONDS, FIRST_CHECK_SECONDS, backup_if_due
 from appliance.ledger.ledger import Ledger
+from appliance.ledger.queries import CLOCK_DOUBTED, LEDGER
+from appliance.ledger.tables import params_of
 from appliance.ledger.waits import DOUBT_S
 from appliance.line.pulse import Turns
 from appliance.line.whose import let_merged_go
@@ -80,10 +82,7 @@ def jobs_of(settings: Settings, ledger: Ledger, pairings: Sequence[Pairing]) -> 
             expire_waiting(tx, pairings, settings.pair, time.time())
             let_merged_go(tx, settings, time.time())
 
-    with ledger.transaction() as tx:
-        newest = tx.events(limit=1)
-    if newest and abs(time.time() - newest[0].at) > DOUBT_S:
-        ledger.doubt_clock()  # the machine was off for long, or its clock is wrong
+    _doubt_clock(ledger, time.time())
 
     def retain() -> None:
         short = shutil.disk_usage(settings.state_dir).free < settings.retention.free_gib * 2**30
@@ -114,3 +113,19 @@ def jobs_of(settings: Settings, ledger: Ledger, pairings: Sequence[Pairing]) -> 
             first_s=RETENTION_CHECK_SECONDS,
         ),
     )
+
+
+def _doubt_clock(ledger: Ledger, now: float) -> None:
+    """Doubt the wall clock where it is far from the last event, or was doubted less than a day ago.
+
+    The machine was off for long, or its clock is wrong. A note keeps that for later starts: events
+    of this one bear the doubted time.
+    """
+    with ledger.transaction() as tx:
+        for newest in tx.events(limit=1):
+            off_s = now - newest.at
+            if abs(off_s) > DOUBT_S:
+                tx.note(LEDGER, CLOCK_DOUBTED, now, params={"ahead_s": max(0.0, off_s)})
+        notes = [each for each in tx.events(LEDGER) if each.code == CLOCK_DOUBTED]
+    if notes and abs(now - notes[-1].at) < DOUBT_S:
+        ledger.doubt_clock(params_of(notes[-1])["ahead_s"])

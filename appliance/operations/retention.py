@@ -147,7 +147,7 @@ def retain(settings: Settings, ledger: Ledger, now: float | None = None) -> Plan
     """
     now = time.time() if now is None else now
     settle(settings, ledger)
-    plan = plan_retention(settings, now)
+    plan = plan_retention(settings, now - ledger.ahead_s)
     gone: list[Stored] = []
     unreadable: list[Stored] = []
     store = ArtifactStore(settings.artifacts_dir)

@@ -113,4 +113,5 @@ EVENTS: Words = {
         "events of an earlier build were converted; event {event} had been changed before"
     ),
     "restored": "the backup {backup} was restored",
+    "clock-doubted": "the clock was set far, or is far from the last event: doubted for a day",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from appliance.ledger.waits import WallClock
 from appliance.line import schedule
 from appliance.line.daemon import Daemon
 from appliance.line.schedule import Job, Schedule, jobs_of
-from appliance.operations.disk import read_samples
+from appliance.operations.disk import read_samples, set_retained
 from appliance.settings.settings import Settings
 
 
@@ -101,6 +102,61 @@ def test_a_start_long_after_the_last_event_removes_nothing_as_old_at_once(
     retain.run()
     ledger.close()
     assert (read_samples(settings).retained_at > 0) == (age_s == 3600.0)
+
+
+def test_a_clock_that_was_set_far_makes_nothing_old_where_room_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(state_dir=tmp_path, retention={"free_gib": 1e9})
+    real = time.time
+    ledger = Ledger(settings.ledger_url, clock=WallClock(lambda: time.time()))
+    with ledger.transaction() as tx:
+        tx.note("ledger", "retry", time.time())
+    seen = settings.artifacts_dir / "seen"
+    for name, age_s in (("new", 10.0), ("old", 3 * 86400.0)):
+        (seen / name).mkdir(parents=True)
+        os.utime(seen / name, (real() - age_s,) * 2)
+    (retain,) = [job for job in jobs_of(settings, ledger, ()) if job.name == "retention"]
+    monkeypatch.setattr(time, "time", lambda: real() + 2e7)
+    retain.run()
+    assert [path.name for path in seen.iterdir()] == ["new"]
+    ledger.close()
+    again = Ledger(settings.ledger_url, clock=WallClock(lambda: time.time()))
+    (retain,) = [job for job in jobs_of(settings, again, ()) if job.name == "retention"]
+    set_retained(settings, 0.0)  # room was made less than an hour ago
+    retain.run()
+    assert read_samples(settings).retained_at > 0
+    again.close()
+    assert [path.name for path in seen.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("first", ["jump", "start"])
+def test_the_doubt_of_a_clock_outlasts_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    settings = Settings(state_dir=tmp_path, retention={"free_gib": 0.0})
+    settings.artifacts_dir.mkdir()
+    real = time.time
+    ledger = Ledger(settings.ledger_url, clock=WallClock(lambda: time.time()))
+    with ledger.transaction() as tx:
+        tx.note("ledger", "retry", time.time())
+    if first == "start":
+        ledger.close()
+    monkeypatch.setattr(time, "time", lambda: real() + 2e7)
+    if first == "start":
+        ledger = Ledger(settings.ledger_url, clock=WallClock(lambda: time.time()))
+    for _ in range(2):
+        if first == "start":
+            jobs_of(settings, ledger, ())
+        with ledger.transaction() as tx:  # an event that bears the doubted time
+            tx.note("ledger", "retry", time.time())
+        ledger.close()
+        first = "start"
+        ledger = Ledger(settings.ledger_url, clock=WallClock(lambda: time.time()))
+    (retain,) = [job for job in jobs_of(settings, ledger, ()) if job.name == "retention"]
+    retain.run()
+    ledger.close()
+    assert read_samples(settings).retained_at == 0
 
 
 def test_a_backup_that_hangs_is_told_by_the_sign_of_life(
