@@ -20,12 +20,12 @@ def wait_s(row: DeliveryRow, wanted_s: float, times: Delivery) -> float:
     """Return a wait within the settings' limits, spread by a quarter.
 
     A destination that never can say is asked ever more rarely: after a quarter of the time that an
-    object has been unproven for.
+    object has been unproven for. One that is away for once is asked again as for any other object.
     """
     # Spread objects that failed together; by UID, so that the spread is the same each time.
     spread = zlib.crc32(f"{row.sop_instance_uid} {row.attempts}".encode()) / 2**32
     longest = times.last_retry_seconds
-    if row.state == DeliveryState.UNPROVEN:
+    if row.state == DeliveryState.UNPROVEN and row.reason == "cannot-say":
         longest = max(longest, min(wanted_s / 4, LONGEST_UNPROVEN_S))
     return min(max(wanted_s, times.first_retry_seconds), longest) * (0.75 + 0.5 * spread)
 

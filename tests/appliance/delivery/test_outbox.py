@@ -301,6 +301,8 @@ def test_what_nobody_can_prove_is_asked_for_ever_more_rarely(tmp_path: Path) -> 
     prove = desk.told.prove
 
     def noted(instances: Sequence[Instance]) -> dict[str, Answer]:
+        if desk.told.away:
+            raise DestinationUnavailableError("nobody there")
         asked.extend(desk.now for each in instances if each.ref.sop_instance_uid == "1.SR")
         return prove(instances)
 
@@ -311,6 +313,11 @@ def test_what_nobody_can_prove_is_asked_for_ever_more_rarely(tmp_path: Path) -> 
     waits = [later - before for before, later in pairwise(asked)]
     assert len(asked) < 35  # at most one each 17 minutes before: each of these 448 turns
     assert 4 * DAY_S < max(waits) <= 1.25 * 7 * DAY_S + 3 * 3600
+    desk.now = max(row.not_before for row in desk.rows().values())
+    desk.told.away = True  # it cannot be asked for once
+    desk.outbox.run()
+    assert all(0 < row.not_before - desk.now <= 1.25 * 1000 for row in desk.rows().values())
+    desk.told.away = False
     desk.told.proofs.clear()
     desk.restart()  # another way of proof may be set since
     desk.outbox.run()
