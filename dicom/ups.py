@@ -129,8 +129,18 @@ def read_work(address: WebAddress, uid: str) -> WorkItem:
     return found if found.uid else _item({**item, "00080018": {"Value": [uid]}})
 
 
+def is_gone(address: WebAddress, uid: str) -> bool:
+    """Return whether a server says that it does not have a work item any more.
+
+    Raises
+    ------
+    PacsUnavailableError
+    """
+    return address.call("GET", f"{WORKITEMS}/{uid}").status in (404, 410)
+
+
 def claim(address: WebAddress, uid: str, transaction_uid: str, requester: str) -> bool:
-    """Claim a work item; False where another one has it, or it is no longer scheduled.
+    """Claim a work item; False where another one has it, or it is scheduled or there no longer.
 
     Claimed once more under the same transaction UID, it stays ours. `requester` is the AE title of
     the own station.
@@ -140,7 +150,7 @@ def claim(address: WebAddress, uid: str, transaction_uid: str, requester: str) -
     PacsUnavailableError, PacsRejectedError
     """
     answer = _change(address, uid, transaction_uid, WorkState.IN_PROGRESS, requester)
-    if answer.status in (400, 409, 410):
+    if answer.status in (400, 409, 410) or (answer.status == 404 and is_gone(address, uid)):
         return False
     _checked(address, answer)
     return True

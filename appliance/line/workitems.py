@@ -188,6 +188,10 @@ class WorkList:
         except PacsUnavailableError as err:
             return err
         except (PacsRejectedError, RecordDamagedError) as err:
+            if self._is_late(record) and ups.is_gone(self._address, record.uid):
+                log.warning("a work item is followed no more: its server has it no longer")
+                self._keep(replace(record, ended=ups.WorkState.CANCELED))
+                return None
             if self._refused.get(record.uid) != str(err):
                 log.warning("a work item cannot go on: %s", err)
             self._refused[record.uid] = str(err)
@@ -226,13 +230,12 @@ class WorkList:
             uid = record.uid
             ours, station = self._transaction(uid), self._wanted.station
             if not ups.claim(self._address, uid, ours, station) and not self._owns(uid):
-                self._record_file(uid).unlink()  # another station was faster
+                self._record_file(uid).unlink()  # another station was faster, or it was deleted
                 return
             log.info("a work item was taken: %d series", len(record.series))
             record = replace(record, claimed=True)
             self._keep(record)
-        late = self._clock() - record.claimed_at > 3600 * self._wanted.patience_hours
-        late = late and not self._ledger.doubts_clock
+        late = self._is_late(record)
         try:
             if not late:
                 self._fetch(record)
@@ -253,6 +256,10 @@ class WorkList:
             self._cancel(record, codes.DCM.DiscontinuedForUnspecifiedReason, words)
         else:
             self._report(record, standing)
+
+    def _is_late(self, record: Record) -> bool:
+        late = self._clock() - record.claimed_at > 3600 * self._wanted.patience_hours
+        return late and not self._ledger.doubts_clock
 
     def _report(self, record: Record, standing: Standing) -> None:
         said = f"{standing.percent} {standing.words}"

@@ -474,6 +474,36 @@ def test_a_refused_item_is_told_without_a_look_at_the_spool_and_not_without_its_
     assert work.sign().trouble == ""
 
 
+def test_an_item_that_is_deleted_when_it_is_claimed_is_forgotten(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deleted(uid: str, *_: object) -> int:
+        site.server.items.pop(uid, None)
+        return 404
+
+    site.server.items[UID] = work_item(UID, [ONE])
+    monkeypatch.setattr(site.server, "change_state", deleted)
+    work = site.work()
+    work.turn()
+    assert work.sign().trouble == "" and not site.fetched
+    assert not list((site.spool / ".items").glob("*.json"))
+
+
+def test_an_item_that_its_server_lost_is_told_until_it_is_late(site: Site) -> None:
+    site.server.items[UID] = work_item(UID, [ONE])
+    work = site.work()
+    work.turn()
+    site.server.items.clear()
+    site.take_up(SlideState.READ, SlideState.READ)
+    work.turn()
+    assert work.sign().trouble.startswith(f"the work item {UID} cannot go on: ")
+    site.now += 3600 * 73
+    work.turn()
+    assert site.ended() == "CANCELED"
+    work.turn()
+    assert work.sign().trouble == ""
+
+
 def test_an_item_that_its_server_ended_is_followed_no_more(site: Site) -> None:
     site.server.items[UID] = work_item(UID, [ONE])
     site.turn()
