@@ -148,6 +148,17 @@ def _goes_on(file: Path, backup: Backup, former: Backup) -> bool:
     return row is not None and row[0] == former.head
 
 
+def is_as_described(file: Path, backup: Backup) -> bool:
+    """Return whether the file of a backup has no damage, and the events of its description."""
+    try:
+        with closing(sqlite3.connect(f"{_uri(file, backup)}?mode=ro", uri=True)) as opened:
+            found = describe(opened, now=backup.made_at)
+    except sqlite3.Error:  # it is damaged, or no database any more
+        return False
+    same = (found.event, found.head, found.schema) == (backup.event, backup.head, backup.schema)
+    return same and found.whole and backup.whole
+
+
 def _uri(file: Path, backup: Backup) -> str:
     return (folder_of(file) / backup.name).absolute().as_uri()
 

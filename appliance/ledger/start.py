@@ -15,6 +15,7 @@ from appliance.ledger.backups import (
     Backup,
     backups_of,
     goes_on_from,
+    is_as_described,
     make_backup,
     set_goes_on_from,
     set_to_take_up,
@@ -143,7 +144,8 @@ def _backed_up(file: Path, restored: Backup | None) -> Backup:
     """Return a backup of the ledger as it is; one is made where there is none.
 
     A migration that fails is tried again and again: its backups must not fill the disk. A backup
-    that was `restored` does not tell that the migration began.
+    that was `restored` does not tell that the migration began. Each is read again first: a disk may
+    have lost some of it since it was made.
     """
     with _reader(file).connect() as connection:
         query = "SELECT id, hash FROM event ORDER BY id DESC LIMIT 1"
@@ -151,7 +153,8 @@ def _backed_up(file: Path, restored: Backup | None) -> Backup:
         schema = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
     for backup in backups_of(file):
         same = (backup.event, backup.head, backup.schema) == (event, head, schema)
-        if same and backup.whole and (restored is None or backup.name != restored.name):
+        others = restored is None or backup.name != restored.name
+        if same and others and is_as_described(file, backup):
             set_goes_on_from(file, backup)
             return backup
     return make_backup(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -269,3 +270,30 @@ def test_a_migration_that_fails_again_and_again_makes_one_backup(
         with ledger.transaction() as tx:
             assert tx.was_restored() and len(tx.notes(RESTORED)) == 1
         ledger.close()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_backup_that_its_disk_lost_is_not_the_one_before_a_migration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    file = load_ledger(LEDGERS[-1], Settings(state_dir=tmp_path).ledger_file)
+
+    def fail(*_: object) -> str:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(migrate, "migrate", fail)
+        with pytest.raises(Exception, match="disk I/O error"):
+            start(file)
+    (lost,) = backups_of(file)
+    path = folder_of(file) / lost.name
+    os.truncate(path, int(share * path.stat().st_size))
+    start(file).close()
+    made = [each for each in backups_of(file) if each.name != lost.name]
+    assert [(each.event, each.head, each.schema) for each in made] == [
+        (lost.event, lost.head, lost.schema)
+    ]
+    kept = sqlite3.connect(folder_of(file) / made[0].name)
+    assert kept.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert kept.execute("SELECT max(id) FROM event").fetchone() == (lost.event,)
+    kept.close()
