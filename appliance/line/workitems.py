@@ -12,7 +12,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,17 +23,13 @@ from pydicom.sr.coding import Code
 from appliance.artifacts import sync_tree, write_whole
 from appliance.delivery.destinations.network import web_address
 from appliance.delivery.index import read_index
-from appliance.domain import Stain
 from appliance.errors import RecordDamagedError
-from appliance.intake.block import OPEN, SAME_CONTENT
-from appliance.ledger.blocks import pairing_of
 from appliance.ledger.heartbeat import LaneSign
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.ledger.queries import GONE
-from appliance.ledger.tables import CaseRow, SlideRow, id_of
-from appliance.ledger.transaction import Transaction
+from appliance.ledger.lifecycle import DeliveryState
+from appliance.ledger.tables import CaseRow, id_of
 from appliance.line.pulse import Turns
+from appliance.line.work_standing import Standing, standing_below
 from appliance.settings.installation import installation_salt
 from appliance.settings.settings import Settings
 from appliance.settings.workitems import WorkItems
@@ -55,24 +51,6 @@ RECORDS = ".items"
 """Folder of the records in the spool; hidden, so that no scan looks into it."""
 ENDED = "ended"
 """Folder in it of the records of ended items: such an item is never taken again."""
-_SLIDE_PERCENT: dict[str, int] = {
-    SlideState.ARRIVED: 15,
-    SlideState.IDENTIFIED: 20,
-    SlideState.INSPECTED: 30,
-    SlideState.READ: 50,
-}
-_CASE_PERCENT: dict[str, int] = {
-    CaseState.READY: 60,
-    CaseState.ALIGNED: 65,
-    CaseState.SCORED: 80,
-    CaseState.WRITTEN: 90,
-    CaseState.UNPROVEN: 95,
-}
-_ASIDE = (SlideState.OTHER, SlideState.SUPERSEDED)
-"""States of slides that no result comes of."""
-_FOR_A_PERSON = frozenset(
-    {CaseState.FAILED, CaseState.HELD, CaseState.UNDELIVERED, CaseState.PARTNERLESS}
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,19 +66,6 @@ class Record:
     series: tuple[Series, ...]
     claimed: bool = False
     ended: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Progress of a work item: percent, words for the other side, and whether it ended.
-
-    `cases` are those whose objects came of it; empty where it ends without any.
-    """
-
-    percent: int
-    words: str
-    ended: bool = False
-    cases: tuple[CaseRow, ...] = ()
 
 
 class WorkList:
@@ -298,23 +263,9 @@ class WorkList:
         return all(self._series_folder(record, each).is_dir() for each in record.series)
 
     def _standing(self, record: Record) -> Standing:
-        """Return how far an item is; a series that no scan has seen yet may become a rescan."""
-        folders = [str(self._series_folder(record, each)) for each in record.series]
+        series = [str(self._series_folder(record, each)) for each in record.series]
         with self._ledger.transaction() as tx:
-            if not all(tx.slides_below(folder) for folder in folders):
-                return standing_of([], [], set())
-            fetched = tx.slides_below(str(self._folder(record.uid)))
-            live = [_standing_for(tx, row) for row in fetched]
-            slides = list({id_of(row): row for row in live}.values())
-            blocks = dict.fromkeys((row.accession, row.block) for row in slides if row.accession)
-            cases = [case for block in blocks for case in tx.cases_of_block(*block)]
-            there = {
-                id_of(case): tx.current_slides(case.accession, case.block, pairing_of(case).stains)
-                for case in cases
-            }
-        slides, cases = _without_lone(slides, cases, there)
-        used = {id_of(slide) for case in cases for slide in there[id_of(case)].values()}
-        return standing_of(slides, cases, used)
+            return standing_below(tx, str(self._folder(record.uid)), series)
 
     def _complete(self, record: Record, cases: Sequence[CaseRow]) -> None:
         ended = ups.complete(
@@ -412,62 +363,6 @@ class WorkList:
                 path.replace(away)
             else:
                 yield record
-
-
-def _standing_for(tx: Transaction, row: SlideRow) -> SlideRow:
-    """Return the slide that is in use for a row of the same bytes; the row itself where none is."""
-    if row.state != SlideState.SUPERSEDED or row.reason != SAME_CONTENT:
-        return row
-    return next((r for r in tx.slides_of_content(row.fingerprint) if r.state not in GONE), row)
-
-
-def _without_lone(
-    slides: list[SlideRow], cases: list[CaseRow], there: Mapping[int, Mapping[Stain, SlideRow]]
-) -> tuple[list[SlideRow], list[CaseRow]]:
-    """Return slides and cases without those of which no result comes of this work item.
-
-    `there` has the slides of each case. Once all slides are read, a case without its target slide
-    gets none of them. Where no other case is there, it counts.
-    """
-    if any(row.state not in (*_ASIDE, SlideState.READ) for row in slides):
-        return slides, cases
-    kept = [
-        case
-        for case in cases
-        if case.state not in OPEN or pairing_of(case).target in there[id_of(case)]
-    ]
-    needed = {(c.accession, c.block, str(stain)) for c in kept for stain in pairing_of(c).stains}
-    rest = [row for row in slides if (row.accession, row.block, row.stain) in needed]
-    return (rest, kept) if any(row.state not in _ASIDE for row in rest) else (slides, cases)
-
-
-def standing_of(slides: Sequence[SlideRow], cases: Sequence[CaseRow], used: Set[int]) -> Standing:
-    """Return how far the slides of a work item and the cases of their blocks are.
-
-    `used` has the ids of the slides that the cases use. A case keeps the result of its former
-    scans until a new one passes inspection.
-    """
-    if not slides:
-        return Standing(10, "The slides are fetched; they are not taken up yet.")
-    aside = [row for row in slides if row.state == SlideState.QUARANTINED]
-    if aside:
-        return Standing(20, f"A person is needed: a slide was set aside ({aside[0].reason}).")
-    awaited = [row for row in slides if row.state not in _ASIDE]
-    if not awaited:
-        if any(row.state == SlideState.SUPERSEDED for row in slides):
-            return Standing(0, "Other scans took the place of its slides.", ended=True)
-        return Standing(0, "No slide of it is for Tandem.", ended=True)
-    for_a_person = [case for case in cases if case.state in _FOR_A_PERSON]
-    if for_a_person:
-        case = for_a_person[0]
-        return Standing(50, f"A person is needed: {case.state} ({case.reason or case.state}).")
-    scored = all(row.state == SlideState.READ and id_of(row) in used for row in awaited)
-    if scored and cases and all(case.state == CaseState.DELIVERED for case in cases):
-        return Standing(100, "Delivered.", ended=True, cases=tuple(cases))
-    slowest = min(_SLIDE_PERCENT.get(row.state, 10) for row in awaited)
-    if cases and slowest == _SLIDE_PERCENT[SlideState.READ]:
-        slowest = min(_CASE_PERCENT.get(case.state, 50) for case in cases)
-    return Standing(slowest, "In progress.")
 
 
 def _trouble(err: DicomError | OSError) -> str:
