@@ -81,6 +81,22 @@ def test_white_fill_of_unscanned_areas_is_neither_glass_nor_tissue(
     assert found.white_rgb == pytest.approx(np.broadcast_to(white, 3), abs=2)
 
 
+@pytest.mark.parametrize("dense", [0.1, 0.3])
+def test_pale_even_tissue_on_pure_white_glass_is_not_taken_for_glass(dense: float) -> None:
+    """A white that follows the section is the glass of a scanner that clips, and no fill."""
+    rng = np.random.default_rng(3)
+    mask = np.zeros((600, 800), np.uint8)
+    cv2.ellipse(mask, (360, 300), (250, 200), 0, 0, 360, 1, -1)
+    pale = np.array([236, 232, 246]) + rng.normal(0, 1.2, (*mask.shape, 1))
+    clumps = cv2.GaussianBlur(rng.standard_normal(mask.shape), (0, 0), 14)
+    tumor = clumps > np.quantile(clumps[mask > 0], 1 - dense)
+    pale[tumor] = [170, 150, 195]
+    image = np.where(mask[..., None] > 0, pale.clip(0, 250), 255).astype(np.uint8)
+    found = find_tissue(image, MPP)
+    assert found.white_rgb == (255, 255, 255)
+    assert dice(found.mask, mask.astype(bool)) > 0.9
+
+
 def test_black_border_and_pen_are_not_tissue() -> None:
     for color in ((0, 0, 0), (30, 30, 30), (20, 130, 80)):
         image, truth = section(0.15, 240)
