@@ -83,7 +83,7 @@ def _stain(measured: Measured, settings: Nuclear) -> Iterator[ReviewReason]:
     if not measured.is_nuclear:
         yield because(Reason.STAIN_NOT_NUCLEAR, percent=measured.wide_percent)
     elif not measured.is_proven:
-        yield because(Reason.STAIN_NOT_PROVEN)
+        yield because(Reason.STAIN_NOT_PROVEN, few=True)
 
 
 def _tumor(

@@ -97,6 +97,17 @@ def _unknown(p: Params) -> str:
     )
 
 
+def _not_proven(p: Params) -> str:
+    # Findings of earlier versions do not state `few`; their reports keep their words and UIDs.
+    seen, last = (
+        ("Too few stained nuclei were", "and") if p.get("few") else ("No stained nucleus was", "or")
+    )
+    return (
+        f"{seen} found, in the tumor, beside it {last} on control tissue: nothing shows that this "
+        "slide was stained for nuclei, and it is not scored."
+    )
+
+
 def _contradicted(p: Params) -> str:
     return (
         f"The sidecars of the two slides name two different {p['what']}s: that of the "
@@ -147,10 +158,7 @@ REVIEW: Words = {
         "Only {percent:.0f} % of the brown has the width of nuclei: it lies on membranes or "
         "fibers, and is not scored."
     ),
-    "stain-not-proven": (
-        "Too few stained nuclei were found, in the tumor, beside it and on control tissue: nothing "
-        "shows that this slide was stained for nuclei, and it is not scored."
-    ),
+    "stain-not-proven": _not_proven,
     "nuclei-unseen": (
         "On {percent:.0f} % of the tumor's tiles hardly a nucleus is seen but brown ones: the "
         "counterstain may be too pale, and the percentage too high."

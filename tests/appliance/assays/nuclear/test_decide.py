@@ -14,6 +14,7 @@ from appliance.assays.registry import check_assays, find_assay, pairings, vocabu
 from appliance.domain import ER, HE, PR
 from appliance.findings.codec import load_findings, save_findings
 from appliance.findings.findings import MARGIN, SCORED, Correction, Findings
+from appliance.findings.reasons import ReviewReason
 from appliance.settings.nuclear import Nuclear
 from appliance.settings.settings import Settings
 from dicom import codes
@@ -252,6 +253,20 @@ def test_a_large_negative_tumor_beside_stained_nuclei_is_negative(
     few = reviewed(er, nuclear_outputs(tmp_path / "few", large, outside=(900, 4, 0, 0)))
     assert (few.score, codes_of(few)) == (None, ["stain-not-proven"])
     assert few.review[0].sentence.startswith("Too few stained nuclei were found")
+
+
+def test_a_report_of_an_earlier_version_keeps_the_words_of_its_reason(
+    er: Assay, tmp_path: Path
+) -> None:
+    """Other words are other bytes, and so another UID than that of the report in the archive."""
+    found = reviewed(er, nuclear_outputs(tmp_path, (990, 2, 0, 0), outside=(300, 1, 0, 0)))
+    former = replace(found, review=(ReviewReason(code="stain-not-proven"),))
+    said = [dict(er.objects.report(each).texts)[codes.REVIEW] for each in (found, former)]
+    assert said[0].startswith("Too few stained nuclei were found, in the tumor, beside it")
+    assert said[1] == (
+        "No stained nucleus was found, in the tumor, beside it or on control tissue: nothing shows "
+        "that this slide was stained for nuclei, and it is not scored."
+    )
 
 
 def test_brown_that_is_no_nucleus_is_no_result(er: Assay, tmp_path: Path) -> None:
