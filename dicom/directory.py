@@ -125,8 +125,8 @@ def read_keys(path: Path) -> FileDataset | None:
 def build_directory(folder: Path, study_uid: str) -> Directory:
     """Build the DICOMDIR of the study's instances that lie below `folder` at their File ID.
 
-    Equal files give equal bytes. Misplaced and unreadable files and those of other studies are left
-    out.
+    Equal files give equal bytes. Misplaced and unreadable files, those of other studies and those
+    without a valid series UID are left out.
 
     Raises
     ------
@@ -136,11 +136,12 @@ def build_directory(folder: Path, study_uid: str) -> Directory:
     found: dict[Path, FileDataset] = {}
     for path in folder.glob(f"{'?' * 8}/{'?' * 8}"):
         header = read_keys(path) if path.is_file() else None
+        # `make_legal` empties a UID that is none.
         if (
             header is not None
             and header.get("StudyInstanceUID") == study_uid
-            and file_id(header.get("SeriesInstanceUID", ""), header.SOPInstanceUID)
-            == path.parts[-2:]
+            and header.get("SeriesInstanceUID")
+            and file_id(header.SeriesInstanceUID, header.SOPInstanceUID) == path.parts[-2:]
         ):
             found[path] = header
     headers = sorted(found.values(), key=_order)

@@ -431,3 +431,17 @@ def test_what_no_directory_can_list_is_not_proven(
     send(archive, [note, made[-1]])
     assert archive.prove([note])["2.25.1"] == Answer(Proof.ABSENT, "not in the DICOMDIR")
     assert listed(study) == uids(made[-1:])
+
+
+@pytest.mark.parametrize("series", [b"1.2.03", b"S1", b""])
+def test_a_file_without_a_valid_series_is_not_listed_and_hinders_no_other(
+    series: bytes, archive: Destination, study: Path, made: list[Instance]
+) -> None:
+    """Another program may write into the archive's folder."""
+    send(archive, made[-1:])
+    (study / "ABCDEFGH").mkdir()
+    written = Written(values={"SeriesInstanceUID": series})
+    rewritten(made[0].path, study / "ABCDEFGH" / "IJKLMNOP", written)
+    assert [outcome.verdict for outcome in send(archive, made[-2:])] == [Verdict.STORED] * 2
+    assert proofs(archive, made[-2:]) == {Proof.THERE}
+    assert listed(study) == uids(made[-2:])
