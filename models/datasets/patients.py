@@ -24,7 +24,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         If it cannot be read, a column is missing, a cell is empty, a split is unknown, there is no
         row, a patient is in two splits, or written in two ways.
     """
-    rows = rows_of(path)
+    rows = rows_of(path, (*columns, "split"))
     if not rows:
         raise DataSetError(f"{path}: no rows; it needs the columns {', '.join(columns)}")
     for line, row in enumerate(rows, 2):

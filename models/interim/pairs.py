@@ -63,7 +63,7 @@ def read_pairs(folder: Path) -> list[PairFiles]:
         two ways, an unknown score, or a file that is missing.
     """
     path = folder / PAIRS_NAME
-    rows = rows_of(path)
+    rows = rows_of(path, (*COLUMNS, PARTNERS))
     if not rows:
         raise DataSetError(f"{path}: no rows; it needs the columns {', '.join(COLUMNS)}")
     check_columns(rows[0], (*COLUMNS, PARTNERS), str(path))

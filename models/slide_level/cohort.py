@@ -81,7 +81,7 @@ def read_cohort(folder: Path) -> list[CohortSlide]:
         in two ways, a bag or patches of two slides, or a column in other letters.
     """
     path = folder / COHORT_NAME
-    rows = rows_of(path)
+    rows = rows_of(path, COLUMNS)
     if not rows:
         raise DataSetError(f"{path}: no rows; it needs the columns {', '.join(_REQUIRED)}")
     check_columns(rows[0], COLUMNS, str(path))

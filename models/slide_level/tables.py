@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import csv
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from models.errors import DataSetError
 
 _DELIMITERS = (",", ";", "\t")
-"""Delimiters of tables; the comma where no other has more columns."""
+"""Delimiters of tables; the comma where no other gives more columns that are read."""
 
 
-def rows_of(path: Path) -> list[dict[str, str]]:
+def rows_of(path: Path, known: Sequence[str]) -> list[dict[str, str]]:
     """Return the rows of a CSV file by column, without blanks around names and cells.
 
-    A cell that a row lacks is empty. Rows without any cell, as spreadsheets write them, are left
-    out.
+    `known` are the names of the columns that are read; others may stand beside them. A cell that a
+    row lacks is empty. Rows without any cell, as spreadsheets write them, are left out.
 
     Raises
     ------
@@ -26,7 +26,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            delimiter = _delimiter(stream.readline())
+            delimiter = _delimiter(stream.readline(), known)
             stream.seek(0)
             rows = list(csv.DictReader(stream, delimiter=delimiter))
     except (OSError, UnicodeDecodeError, csv.Error) as err:
@@ -39,23 +39,34 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     return [row for row in found if any(row.values())]
 
 
-def check_columns(names: Iterable[str], known: Sequence[str], where: str) -> None:
-    """Check that no column has a known name in other letters: it would be ignored.
+def check_columns(names: Collection[str], known: Sequence[str], where: str) -> None:
+    """Check that no column has a known name in other letters in its place.
 
     Raises
     ------
     DataSetError
-        If one differs from a known name in case alone.
+        If one differs from a known name, which is no column, in case alone.
     """
+    present = set(names)
     for name in names:
         for meant in known:
-            if name != meant and name.casefold() == meant.casefold():
+            if meant not in present and name.casefold() == meant.casefold():
                 raise DataSetError(f"{where}: column {name!r} is not read. Call it {meant!r}.")
 
 
-def _delimiter(header: str) -> str:
-    """Delimiter by which a header has the most columns: spreadsheets of some countries write ;."""
-    return max(_DELIMITERS, key=lambda each: len(next(csv.reader([header], delimiter=each), ())))
+def _delimiter(header: str, known: Sequence[str]) -> str:
+    """Return the delimiter by which a header has the most known columns, or columns at all.
+
+    Spreadsheets of some countries write semicolons.
+    """
+    wanted = {name.casefold() for name in known}
+
+    def columns(delimiter: str) -> tuple[int, int]:
+        names = next(csv.reader([header], delimiter=delimiter), [])
+        found = sum(name.strip().casefold() in wanted for name in names)
+        return found, 0 if found else len(names)
+
+    return max(_DELIMITERS, key=columns)
 
 
 def check_patients(names: Iterable[str], where: str) -> None:

@@ -99,6 +99,28 @@ def test_columns_in_other_letters_are_refused(tmp_path: Path) -> None:
             read_cohort(cohort(tmp_path, "S1,P1,a.png,+,", head=head))
 
 
+def test_a_column_of_the_site_may_stand_beside_the_one_in_other_letters(tmp_path: Path) -> None:
+    """It cannot be called `her2`, too."""
+    head = "slide,patient,overview,HER2,her2\n"
+    (found,) = read_cohort(cohort(tmp_path, "S1,P1,a.png,positive (site),3+", head=head))
+    assert found.label.her2 == "3+"
+
+
+@pytest.mark.parametrize("note", ['"note;a;b;c;d;e;f"', "note;a;b;c;d;e;f", '"a;er;b;c;d;e;f"'])
+def test_semicolons_in_the_name_of_a_column_part_no_table_with_commas(
+    note: str, tmp_path: Path
+) -> None:
+    head = f"slide,patient,overview,her2,{note}\n"
+    (found,) = read_cohort(cohort(tmp_path, "S1,P1,a.png,3+,x;y", head=head))
+    assert (found.slide, found.label.her2) == ("S1", "3+")
+
+
+def test_commas_in_the_name_of_a_column_part_no_table_with_semicolons(tmp_path: Path) -> None:
+    head = "slide;patient;overview;her2;note,a,b,c,d,e\n"
+    (found,) = read_cohort(cohort(tmp_path, "S1;P1;a.png;3+;x,y", head=head))
+    assert (found.slide, found.label.her2) == ("S1", "3+")
+
+
 def test_rows_without_any_cell_are_left_out(tmp_path: Path) -> None:
     """Spreadsheets write them below a table."""
     found = read_cohort(cohort(tmp_path, "S1,P1,a.png,0,,", ",,,,,", ",,,,,"))
