@@ -11,6 +11,22 @@
 
 from __future__ import annotations
 
+import errno
+
+_SHORT = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN})
+_SAID = ("can't allocate memory", "bad_alloc", "can't start new thread")
+"""Words of torch's allocator, of C++, and of Python."""
+
+
+def is_short(err: BaseException) -> bool:
+    """Return whether an error says that the machine lacks memory, threads or open files.
+
+    It is no `ManifestError`: the files are as they were.
+    """
+    if isinstance(err, OSError):
+        return err.errno in _SHORT
+    return isinstance(err, MemoryError) or any(words in str(err) for words in _SAID)
+
 
 class ModelError(Exception):
     """Base of all errors of `models`."""

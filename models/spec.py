@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from models.errors import CalibrationError, ManifestError
+from models.errors import CalibrationError, ManifestError, is_short
 from models.site_calibration import SiteCalibration
 
 MANIFEST_NAME = "manifest.json"
@@ -174,6 +174,8 @@ def check_weights(folder: Path, sha256: str) -> None:
     ------
     ManifestError
         If the weights are missing, cannot be read, or their checksum differs.
+    OSError
+        If the machine is short of memory or open files.
     """
     weights = folder / WEIGHTS_NAME
     try:
@@ -181,6 +183,8 @@ def check_weights(folder: Path, sha256: str) -> None:
             raise ManifestError(f"{weights} is missing. Install the weights again.")
         actual = file_sha256(weights)
     except OSError as err:
+        if is_short(err):
+            raise
         raise ManifestError(f"{weights} cannot be read: {err.strerror}.") from err
     if actual != sha256:
         raise ManifestError(

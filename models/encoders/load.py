@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from models.encoders.convolutional import ConvolutionalEncoder, ConvolutionalShape
 from models.encoders.spec import CONFIG_NAME, EncoderSpec, verify_encoder
-from models.errors import ManifestError
+from models.errors import ManifestError, is_short
 from models.pixels import Pixels
 from models.spec import WEIGHTS_NAME
 from models.vit import VisionTransformer, VitShape
@@ -51,9 +51,13 @@ def load_encoder(folder: Path, device: str = "cpu") -> Encoder:
         If the weights are pickled, missing, changed, or do not fit the architecture, the
         architecture is unknown, takes no tiles of the manifest's size, or the vectors have another
         dimension than the manifest states.
+    OSError, MemoryError, RuntimeError
+        If the machine is short of memory, threads or open files.
     """
     spec = verify_encoder(folder)
     try:
+        # Where too many files are open, safetensors says that there is no such file.
+        (folder / WEIGHTS_NAME).open("rb").close()
         if spec.architecture == "transformers":
             trunk = _of_transformers(folder)
         else:
@@ -64,6 +68,8 @@ def load_encoder(folder: Path, device: str = "cpu") -> Encoder:
         blank = np.full((1, spec.tile_px, spec.tile_px, 3), 255, dtype=np.uint8)
         found = Encoder(spec, trunk).encode(blank).shape[1]
     except (RuntimeError, TypeError, ValueError, OSError, SafetensorError) as err:
+        if is_short(err):
+            raise
         said = " ".join(str(err).split())[:300]
         raise ManifestError(f"{folder}: the weights do not fit the architecture: {said}") from err
     if found != spec.dimension:
@@ -124,6 +130,8 @@ def _of_transformers(folder: Path) -> nn.Module:
     try:
         kind = json.loads(path.read_text())["model_type"]
     except (OSError, ValueError, KeyError, TypeError) as err:
+        if is_short(err):
+            raise
         raise ManifestError(f"{path}: not a configuration of transformers ({err}).") from err
     if kind not in KINDS:
         raise ManifestError(

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.errors import ManifestError
+from models.errors import ManifestError, is_short
 from models.spec import MANIFEST_NAME, WEIGHTS_NAME, check_weights, file_sha256
 
 CONFIG_NAME = "config.json"
@@ -107,6 +107,8 @@ def read_encoder(folder: Path) -> EncoderSpec:
             f"{path} is missing. Describe the encoder: python -m models.encoders.describe --help"
         ) from err
     except (OSError, ValueError, KeyError, TypeError) as err:
+        if is_short(err):
+            raise
         raise ManifestError(f"{path}: not a usable manifest of an encoder ({err}).") from err
 
 
@@ -118,6 +120,8 @@ def verify_encoder(folder: Path) -> EncoderSpec:
     ManifestError
         If the manifest is unusable, the weights are pickled, or a checksum differs, or a file
         cannot be read.
+    OSError
+        If the machine is short of memory or open files.
     """
     config = folder / CONFIG_NAME
     try:
@@ -128,6 +132,8 @@ def verify_encoder(folder: Path) -> EncoderSpec:
             not config.is_file() or file_sha256(config) != spec.config_sha256
         )
     except OSError as err:
+        if is_short(err):
+            raise
         raise ManifestError(f"{folder} cannot be read: {err.strerror}.") from err
     if other:
         raise ManifestError(

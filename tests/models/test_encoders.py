@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import resource
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from transformers import Dinov2Config, Dinov2Model, ViTConfig, ViTForImageClassification
 
 from models.encoders.describe import main as describe
-from models.encoders.load import load_encoder
+from models.encoders.load import Encoder, load_encoder
 from models.encoders.spec import EncoderSpec, read_encoder, reference_encoder, verify_encoder
 from models.errors import ManifestError
-from models.spec import MANIFEST_NAME, WEIGHTS_NAME, file_sha256
+from models.spec import MANIFEST_NAME, WEIGHTS_NAME, check_weights, file_sha256
 
 
 def tiles(count: int, px: int) -> np.ndarray:
@@ -90,6 +94,50 @@ def test_weights_that_cannot_be_read_are_refused(ours: Path) -> None:
     (ours / WEIGHTS_NAME).unlink()
     (ours / WEIGHTS_NAME).symlink_to("/proc/self/mem")  # EIO at its first byte
     assert "cannot be read: Input/output error" in refusal(ours)
+
+
+@contextmanager
+def without_open_files() -> Iterator[None]:
+    """Leave this process no file that it could open."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("call", [verify_encoder, load_encoder])
+def test_an_encoder_is_not_to_blame_where_too_many_files_are_open(
+    call: Callable[[Path], object], ours: Path
+) -> None:
+    call(ours)
+    with without_open_files(), pytest.raises(OSError) as caught:
+        call(ours)
+    assert caught.value.errno == errno.EMFILE
+
+
+def test_weights_are_not_to_blame_where_too_many_files_are_open(
+    ours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = read_encoder(ours)
+    with without_open_files(), pytest.raises(OSError) as caught:
+        check_weights(ours, spec.sha256)
+    assert caught.value.errno == errno.EMFILE
+    # There may be one less when they are loaded than when they were verified.
+    monkeypatch.setattr("models.encoders.load.verify_encoder", lambda _: spec)
+    with without_open_files(), pytest.raises(OSError) as caught:
+        load_encoder(ours)
+    assert caught.value.errno == errno.EMFILE
+
+
+def test_an_encoder_is_not_to_blame_where_memory_lacks(
+    ours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is that of torch's allocator, and not the encoder's."""
+    monkeypatch.setattr(Encoder, "encode", lambda *_: torch.empty(2**46, dtype=torch.uint8))
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        load_encoder(ours)
 
 
 def refusal(folder: Path) -> str:
