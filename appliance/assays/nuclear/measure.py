@@ -19,8 +19,9 @@ from appliance.settings.nuclear import Nuclear
 PROOF_NUCLEI, PROOF_PERCENT = 5, 0.2
 """Least number of stained nuclei, and least share of the nuclei of the same place, that show that
 the slide is stained for nuclei. Single ones may be pigment, or membranes on top of each other.
-Tumor, tissue outside it and control tissue count each by itself: a large negative tumor has so many
-nuclei that the stained ones elsewhere are hardly a share of all."""
+Tumor, tissue outside it, both together and control tissue count each by itself: a large negative
+tumor has so many nuclei that the stained ones elsewhere are hardly a share of all, and of a small
+biopsy neither place may have enough."""
 WIDE_PERCENT = 45.0
 """Least share of the brown px near nuclei that lie in pieces as wide as a nucleus. Fields of drawn
 ER slides with most nuclei positive have 61 % and more, those of drawn HER2 slides 37 % and
@@ -82,7 +83,12 @@ class Measured:
         """Return whether something on the slide shows that it is stained for nuclei."""
         return any(
             sum(counts[1:]) >= max(PROOF_NUCLEI, PROOF_PERCENT / 100 * sum(counts))
-            for counts in (self.nuclei.tolist(), self.outside, self.control_nuclei)
+            for counts in (
+                self.nuclei.tolist(),
+                self.outside,
+                (self.nuclei + self.outside).tolist(),
+                self.control_nuclei,
+            )
         )
 
 

@@ -1,0 +1,34 @@
+"""Nuclei that show that a slide of ER was stained: in the tumor, beside it, in both together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fixtures.receptors import nuclear_outputs, register_receptors
+
+from appliance.settings.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("nuclei", "outside", "score", "reasons"),
+    [
+        # Of a biopsy: neither place has five of them by itself.
+        ((296, 4, 0, 0), (196, 4, 0, 0), "low positive", {"internal-control-missing"}),
+        ((146, 0, 0, 4), (97, 0, 0, 3), "low positive", {"internal-control-missing"}),
+        ((298, 2, 0, 0), (198, 2, 0, 0), None, {"stain-not-proven"}),
+    ],
+)
+def test_nuclei_that_show_the_stain(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    nuclei: tuple[int, ...],
+    outside: tuple[int, ...],
+    score: str | None,
+    reasons: set[str],
+) -> None:
+    er, _ = register_receptors(monkeypatch)
+    outputs, settings = nuclear_outputs(tmp_path, nuclei, outside=outside), Settings()
+    found = er.decide(outputs, settings)
+    told = {reason.code for reason in er.review(outputs, found, settings)}
+    assert (found.score, told - {"near-threshold"}) == (score, reasons)
