@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from appliance.assays.assay import StepOutputs
+from appliance.assays.nuclear.scores import interval
 from appliance.findings.classes import CLASS_NAMES, NUCLEAR_CLASSES
 from appliance.findings.measured import AnnotatedTile, ControlFacts, TileFinding
 from appliance.geometry import TILE_UM, TileIndex
@@ -81,15 +83,26 @@ class Measured:
     @property
     def is_proven(self) -> bool:
         """Return whether something on the slide shows that it is stained for nuclei."""
-        return any(
-            sum(counts[1:]) >= max(PROOF_NUCLEI, PROOF_PERCENT / 100 * sum(counts))
-            for counts in (
-                self.nuclei.tolist(),
-                self.outside,
-                (self.nuclei + self.outside).tolist(),
-                self.control_nuclei,
-            )
-        )
+        return _shows_stain(self.outside) or self._is_proven_elsewhere
+
+    @property
+    def is_hardly_proven(self) -> bool:
+        """Return whether nuclei outside the tumor alone show the stain, and may be pigment.
+
+        So few of many may be drawn where the share of such places is below `PROOF_PERCENT`.
+        """
+        if self._is_proven_elsewhere or not _shows_stain(self.outside):
+            return False
+        return interval(self.stained_outside, sum(self.outside))[0] < PROOF_PERCENT
+
+    @property
+    def _is_proven_elsewhere(self) -> bool:
+        both = (self.nuclei + self.outside).tolist()
+        return any(map(_shows_stain, (self.nuclei.tolist(), both, self.control_nuclei)))
+
+
+def _shows_stain(counts: Sequence[int]) -> bool:
+    return sum(counts[1:]) >= max(PROOF_NUCLEI, PROOF_PERCENT / 100 * sum(counts))
 
 
 def measure(outputs: StepOutputs, settings: Nuclear) -> Measured:

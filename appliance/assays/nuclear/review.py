@@ -105,7 +105,8 @@ def _tumor(
 
 def _percent(guideline: Guideline, measured: Measured, settings: Nuclear) -> Iterator[ReviewReason]:
     percent = positive_percent(measured.percent)
-    if percent <= guideline.control_up_to and measured.stained_outside < PROOF_NUCLEI:
+    is_missing = measured.stained_outside < PROOF_NUCLEI or measured.is_hardly_proven
+    if percent <= guideline.control_up_to and is_missing:
         yield because(
             Reason.INTERNAL_CONTROL_MISSING,
             nuclei=sum(measured.outside),

@@ -16,6 +16,13 @@ from appliance.settings.settings import Settings
         # Of a biopsy: neither place has five of them by itself.
         ((296, 4, 0, 0), (196, 4, 0, 0), "low positive", {"internal-control-missing"}),
         ((146, 0, 0, 4), (97, 0, 0, 3), "low positive", {"internal-control-missing"}),
+        # Beside a large negative tumor: five of 2,500 may be pigment, of 40 they are not.
+        ((60_000, 0, 0, 0), (2495, 5, 0, 0), "negative", {"internal-control-missing"}),
+        ((60_000, 0, 0, 0), (35, 5, 0, 0), "negative", set()),
+        ((60_000, 0, 0, 0), (2480, 20, 0, 0), "negative", set()),
+        # Of both together they are more than 0.2 %.
+        ((0, 2000, 0, 0), (2495, 5, 0, 0), "positive", set()),
+        ((1990, 5, 5, 0), (495, 5, 0, 0), "negative", set()),
         ((298, 2, 0, 0), (198, 2, 0, 0), None, {"stain-not-proven"}),
     ],
 )
