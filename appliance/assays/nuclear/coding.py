@@ -58,7 +58,7 @@ def report(receptor: Receptor, findings: Findings) -> ReportContent:
 
 def _measurements(receptor: Receptor, findings: Findings) -> list[tuple[Code, float, Code]]:
     percent = shares_of(findings)
-    score, mean = allred(percent), average_intensity(percent)
+    score, mean = allred(percent, as_before=findings.as_before), average_intensity(percent)
     digits = digits_of(findings, 2)
     measured = [(receptor.positive_cells, round(positive_percent(percent), digits), codes.PERCENT)]
     measured += [

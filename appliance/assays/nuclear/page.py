@@ -40,7 +40,7 @@ def class_rows(findings: Findings) -> Rows:
 def measure_rows(findings: Findings) -> Rows:
     """Rows of the measurements of the whole case."""
     percent, cells = shares_of(findings), findings.cells
-    score, mean = allred(percent), average_intensity(percent)
+    score, mean = allred(percent, as_before=findings.as_before), average_intensity(percent)
     told, digits = _has_numbers(findings), digits_of(findings, 1)
     parts = f"{score.total} (proportion {score.proportion}, intensity {score.intensity})"
     return [

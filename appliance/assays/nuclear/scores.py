@@ -9,7 +9,8 @@ from dataclasses import dataclass
 DIGITS = 9
 """Digits to which numbers are rounded before a limit is asked: float shares of exactly 1 % may sum
 to 0.9999999999999999 %."""
-PROPORTIONS = (0.0, 1.0, 10.0, round(100 / 3, DIGITS), round(200 / 3, DIGITS))
+FORMER_PROPORTIONS = (0.0, 1.0, 10.0, 100 / 3, 200 / 3)
+PROPORTIONS = tuple(round(limit, DIGITS) for limit in FORMER_PROPORTIONS)
 """Percentages above which the proportion score is 1, 2, 3, 4, 5; 1 % itself is 2 (below)."""
 
 
@@ -54,18 +55,22 @@ def h_score(percent: Sequence[float]) -> float:
     return sum(grade * share for grade, share in enumerate(percent))
 
 
-def allred(percent: Sequence[float]) -> Allred:
+def allred(percent: Sequence[float], *, as_before: bool = False) -> Allred:
     """Allred score of the shares (0-100) of negative, weak, moderate and strong nuclei.
 
     Proportion: 0 none, 1 below 1/100, 2 from 1/100 to 1/10, 3 to 1/3, 4 to 2/3, 5 above. Intensity:
     the average of the positive nuclei, 1 weak, 2 intermediate, 3 strong; a half is rounded up
     (Allred et al., Mod Pathol 1998;11:155; Harvey et al., J Clin Oncol 1999;17:1474).
+    `as_before`: as objects of former editions state it, whose thirds and mean were not rounded.
     """
     positive = positive_percent(percent)
     if not positive:
         return Allred(proportion=0, intensity=0)
     mean = round(h_score(percent) / sum(percent[1:]), DIGITS)
-    above = sum(positive > limit for limit in PROPORTIONS)
+    limits = PROPORTIONS
+    if as_before:
+        mean, limits = h_score(percent) / positive, FORMER_PROPORTIONS
+    above = sum(positive > limit for limit in limits)
     return Allred(
         proportion=2 if positive == 1 else above, intensity=min(3, max(1, int(mean + 0.5)))
     )
