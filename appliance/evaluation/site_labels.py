@@ -161,12 +161,17 @@ def _told(image: LabeledImage, patient: str, labels: SiteLabels) -> tuple[str, S
     if image.split is not None and image.split not in SPLITS:
         raise DataSetError(
             f"{image.path}: split {image.split!r} is none of {', '.join(SPLITS)}. Correct the "
-            "column, or take it out."
+            "column: images that no network learned from are of test."
         )
     stated = split_of({"split": image.split or ""})
     if labels.patient_of is None:
         return patient, stated
     named, split = labels.patient_of(PurePosixPath(image.name))
+    if split is not None and stated is not None and split != stated:
+        raise DataSetError(
+            f"{image.path}: its split is {stated} in labels.csv, and {split} in the table of "
+            "--patients. Correct one of them."
+        )
     return named, split or stated
 
 

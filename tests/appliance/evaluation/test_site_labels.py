@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from appliance.evaluation.site_labels import GRID, SiteLabels, labeled_logits
 from appliance.readers.tile_pass import silent
 from models.datasets.annotated import Rules
+from models.datasets.patients import from_table
 from models.errors import DataSetError
 from models.spec import CLASSES, Task
 from models.training.site_fit import UNLABELED, LabeledLogits
@@ -164,6 +165,32 @@ def test_rows_of_train_and_validation_do_not_calibrate(tmp_path: Path) -> None:
     table = (tmp_path / "labels.csv").read_text().replace("p1,", "p0,train")
     (tmp_path / "labels.csv").write_text(table)
     with pytest.raises(DataSetError, match="patient p0 is in"):
+        judged(labels, Task.TUMOR)
+
+
+def test_the_table_of_patients_does_not_take_a_split_of_labels_back(tmp_path: Path) -> None:
+    for number in range(3):
+        save(tmp_path / f"{number}.png", tile(1, number))
+    rows = ["0.png,1,p0,train", "1.png,0,p1,test", "2.png,0,p2,test"]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label,patient,split", *rows]))
+    table = tmp_path / "patients.csv"
+    labels = SiteLabels(path=tmp_path, mpp=0.2793)
+
+    def by_table(split: str) -> LabeledLogits:
+        own = [f"0.png,a,{split}", "1.png,b,test", "2.png,c,test"]
+        table.write_text("\n".join(["file,patient,split", *own]))
+        return judged(replace(labels, patient_of=from_table(table)), Task.TUMOR)
+
+    assert by_table("train").patient.tolist() == ["b", "c"]
+    told = r"0\.png: its split is train in labels\.csv, and test in the table of --patients"
+    with pytest.raises(DataSetError, match=told):
+        by_table("test")
+    (tmp_path / "labels.csv").write_text(
+        "\n".join(["file,label,split", "0.png,1,train", "1.png,0,"])
+    )
+    with pytest.raises(
+        DataSetError, match=r"1\.png.*images that no network learned from are of test"
+    ):
         judged(labels, Task.TUMOR)
 
 
