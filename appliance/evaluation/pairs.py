@@ -86,9 +86,10 @@ def evaluate_synthetic(
             )
             for k, draw in enumerate(draw_cohort(seed, pairs))
         ]
-        cases = _judged(jobs, settings, workers, out_dir is not None, watch)
+        cases, changed = _judged(jobs, settings, workers, out_dir is not None, watch)
     source = {"data": "synthetic", "seed": seed, "pairs": pairs, "mpp": mpp, "rough": rough}
-    return summarize(cases, settings, source | {"size_px": list(size_px)})
+    source |= {"size_px": list(size_px), "changed_meanwhile": changed}
+    return summarize(cases, settings, source)
 
 
 def evaluate_pairs(
@@ -113,19 +114,23 @@ def evaluate_pairs(
             Job(name=f"case {k + 1}", folder=root / f"case-{k + 1:03d}", files=case)
             for k, case in enumerate(files)
         ]
-        cases = _judged(jobs, settings, workers, out_dir is not None, watch)
+        cases, changed = _judged(jobs, settings, workers, out_dir is not None, watch)
     synthetic = all(case.facts.get("synthetic") for case in cases)
     source = {"data": "synthetic" if synthetic else "pairs", "pairs": len(files)}
-    return summarize(cases, settings, source)
+    return summarize(cases, settings, source | {"changed_meanwhile": changed})
 
 
 def _judged(
     jobs: list[Job], settings: Settings, workers: int | None, keep: bool, watch: Watcher
-) -> list[JudgedCase | FailedCase]:
-    """Results of all jobs in their order: those that are there already, and the others' new."""
+) -> tuple[list[JudgedCase | FailedCase], bool]:
+    """Results of all jobs in their order: those that are there already, and the others' new.
+
+    The second one of the two tells whether the weights of a reader, or a calibration, were changed
+    meanwhile: the settings name their folders, and each pair reads what lies there.
+    """
     found: dict[int, JudgedCase | FailedCase] = {}
-    if keep:
-        run = run_facts(settings)
+    run = run_facts(settings) if keep else _facts_now(settings)
+    if keep and run is not None:
         jobs = [replace(job, key=result_key(_pair_facts(job), run)) for job in jobs]
         found = _there(jobs, watch)
     left = [k for k in range(len(jobs)) if k not in found]
@@ -140,7 +145,21 @@ def _judged(
         there=len(found),
     )
     found |= dict(zip(left, new, strict=True))
-    return [found[k] for k in range(len(jobs))]
+    changed = _facts_now(settings) != run
+    if changed:
+        watch.note(
+            "weights or a calibration were changed meanwhile: the figures are of pairs before "
+            "and after it. Run again."
+        )
+    return [found[k] for k in range(len(jobs))], changed
+
+
+def _facts_now(settings: Settings) -> dict[str, Any] | None:
+    """Facts of the run as they are now; None where they cannot be read."""
+    try:
+        return run_facts(settings)
+    except (TandemError, ModelError, OSError):
+        return None
 
 
 def _there(jobs: list[Job], watch: Watcher) -> dict[int, JudgedCase | FailedCase]:

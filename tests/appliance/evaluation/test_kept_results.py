@@ -158,6 +158,16 @@ class Silent:
     def note(self, text: str) -> None: ...
 
 
+class Noting(Silent):
+    """Watcher that keeps the lines of a run."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 def test_weights_that_are_selected_meanwhile_judge_no_pair_of_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,11 +208,23 @@ def test_weights_that_are_selected_meanwhile_judge_no_pair_of_a_run(
     monkeypatch.setattr(pairs, "judge_case", judged)
     monkeypatch.setattr(pairs, "run_all", in_turn)
     monkeypatch.setattr(pairs, "_made", made)
-    out = tmp_path / "out"
+    out, watch = tmp_path / "out", Noting()
     result = pairs.evaluate_synthetic(
-        1, 3, settings, size_px=(2560, 2048), out_dir=out, workers=1, watch=Silent()
+        1, 3, settings, size_px=(2560, 2048), out_dir=out, workers=1, watch=watch
     )
     assert used == 3 * [first.fingerprint]
     assert result["weights"]["intensity"]["sha256"] == first.sha256
     # The third pair was calibrated as it was judged: whose answer it is nobody can say.
     assert [(out / f"case-00{n}" / RESULT_NAME).exists() for n in (1, 2, 3)] == [True, True, False]
+    # The summary holds pairs before and after the calibration, and says so.
+    assert result["changed_meanwhile"] is True
+    assert [note.split(":")[0] for note in watch.notes] == [
+        "weights or a calibration were changed meanwhile"
+    ]
+    for kept in (out, None):
+        again = Noting()
+        unchanged = pairs.evaluate_synthetic(
+            1, 3, settings, size_px=(2560, 2048), out_dir=kept, workers=1, watch=again
+        )
+        assert unchanged["changed_meanwhile"] is False
+        assert not any("meanwhile" in note for note in again.notes)
