@@ -326,10 +326,13 @@ def _correction_markup(findings: Findings) -> str:
     was, why = correction.was or "no score", correction.why
     if look.names_hidden():
         why = HIDDEN
+    numbers = "the shares, regions and numbers on this page are the appliance's"
+    if not findings.has_numbers:
+        numbers = "it gave no result, so shares and numbers are left out"
     return (
         f'<div class="small" data-testid="correction">The score is a person\'s: '
         f"{escape(correction.by)}. Why: {escape(why)}. The appliance had said "
-        f"{escape(was)}; the shares, regions and numbers on this page are the appliance's.</div>"
+        f"{escape(was)}; {numbers}.</div>"
     )
 
 

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from fixtures.findings import some_findings
 
+from appliance.findings.findings import Correction
 from dashboard.views import measured
+from dashboard.views.case import _score_markup as score_markup
 
 
 def test_numbers_of_a_case_without_a_score_are_withheld() -> None:
@@ -18,3 +20,14 @@ def test_numbers_of_a_case_without_a_score_are_withheld() -> None:
         assert "–" in markup and "0.0 %" not in markup
     assert "Tumor cells counted" in measured.facts(found)
     assert "Tumor cells counted" not in measured.facts(none)
+
+
+def test_a_persons_score_says_that_the_appliance_gave_no_numbers() -> None:
+    word = Correction(by="Meyer^Anna", why="by eye", was=None, corrects="findings/0")
+    given = replace(some_findings(), correction=word)
+    assert "–" in measured.facts(given)
+    text = score_markup(given)
+    told = "had said no score; it gave no result, so shares and numbers are left out.<"
+    assert told in text and "are the appliance's" not in text
+    scored = score_markup(replace(given, correction=replace(word, was="3+")))
+    assert "on this page are the appliance's.<" in scored and "left out" not in scored
