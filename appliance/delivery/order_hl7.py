@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime
@@ -40,7 +39,7 @@ from appliance.delivery.order_files import (
     OrdersRead,
     marked,
 )
-from appliance.delivery.order_standing import MessagePlace, OrderEntry, standing
+from appliance.delivery.order_standing import MessagePlace, OrderEntry, by_accession, standing
 from appliance.errors import WorklistUnavailableError
 from appliance.settings.orders import Orders
 from dicom.errors import ObjectError
@@ -85,7 +84,7 @@ def read_hl7(folder: Path, settings: Orders, longest_s: float | None = None) -> 
         If the folder cannot be read.
     """
     now, begun = time.time(), time.monotonic()
-    entries: list[tuple[MessagePlace, OrderEntry]] = []
+    files: list[tuple[str, int, int]] = []
     problems: list[OrderProblem] = []
     for name, facts in _files(folder):
         age_s = now - facts.st_mtime
@@ -96,20 +95,27 @@ def read_hl7(folder: Path, settings: Orders, longest_s: float | None = None) -> 
                 "The messages of orders.hl7 are many and were not all read yet. They are read on "
                 "by themselves; fewer files, or a lower orders.hl7_days, make it faster."
             )
-        found, wrong = _read(
-            folder / name, facts.st_mtime_ns, facts.st_size, settings.hl7_accession
-        )
-        entries += [((entry.at, facts.st_mtime, name, entry.line), entry) for entry in found]
+        files.append((name, facts.st_mtime_ns, facts.st_size))
+        _, wrong = _read(folder / name, *files[-1][1:], settings.hl7_accession)
         if not 0 <= age_s < WRITING_S:
             problems += wrong
-    orders: dict[str, list[Order]] = defaultdict(list)
-    for entry in standing(sorted(entries, key=lambda item: item[0])):
-        if entry.order is not None:
-            orders[entry.accession.casefold()].append(entry.order)
     return OrdersRead(
-        orders={accession: tuple(dict.fromkeys(each)) for accession, each in orders.items()},
+        orders=_standing(folder, tuple(files), settings.hl7_accession),
         problems=tuple(problems[:MOST_PROBLEMS]),
     )
+
+
+@lru_cache(maxsize=4)
+def _standing(
+    folder: Path, files: tuple[tuple[str, int, int], ...], fields: tuple[str, ...]
+) -> Mapping[str, tuple[Order, ...]]:
+    """Orders that stand by accession; `files` are names, times of change and sizes."""
+    entries: list[tuple[MessagePlace, OrderEntry]] = [
+        ((entry.at, modified_ns, name, entry.line), entry)
+        for name, modified_ns, size in files
+        for entry in _read(folder / name, modified_ns, size, fields)[0]
+    ]
+    return by_accession(standing(sorted(entries, key=lambda item: item[0])))
 
 
 def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,6 +11,7 @@ from dicom.order import Order
 
 MessagePlace: TypeAlias = tuple[str, float, str, int]
 """Place of a message among all: its time, that of its file, the file's name, and the line."""
+_Group: TypeAlias = tuple[tuple[str, str, str], str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +65,42 @@ def standing(entries: Iterable[tuple[MessagePlace, OrderEntry]]) -> list[OrderEn
 
     Orders of one message stand side by side, but one that is taken back is gone.
     """
-    found: dict[tuple[str, str, str], list[tuple[MessagePlace, OrderEntry]]] = defaultdict(list)
-    for message, entry in entries:
-        found[entry.number] = [
-            (its, known)
-            for its, known in found[entry.number]
-            if (entry.order is not None and its == message) or not entry.is_about(known)
-        ]
+    first: dict[tuple[str, str, str], int] = {}
+    found: dict[int, tuple[MessagePlace, OrderEntry]] = {}
+    # Thousands of orders may have one number: an entry looks only at those that it may be about.
+    groups: dict[_Group, list[int]] = defaultdict(list)
+    for place, (message, entry) in enumerate(entries):
+        first.setdefault(entry.number, place)
+        for group in _looked_at(entry):
+            groups[group] = [known for known in groups.get(group, ()) if known in found]
+            for known in groups[group]:
+                its, other = found[known]
+                if (entry.order is None or its != message) and entry.is_about(other):
+                    del found[known]
         if entry.order is not None:
-            found[entry.number].append((message, entry))
-    return [entry for each in found.values() for _, entry in each]
+            found[place] = message, entry
+            for group in _groups(entry):
+                groups[group].append(place)
+    return sorted((entry for _, entry in found.values()), key=lambda entry: first[entry.number])
+
+
+def by_accession(entries: Iterable[OrderEntry]) -> Mapping[str, tuple[Order, ...]]:
+    """Return the orders of entries by accession, case-folded."""
+    orders: dict[str, list[Order]] = defaultdict(list)
+    for entry in entries:
+        if entry.order is not None:
+            orders[entry.accession.casefold()].append(entry.order)
+    return {accession: tuple(dict.fromkeys(each)) for accession, each in orders.items()}
+
+
+def _groups(entry: OrderEntry) -> Iterator[_Group]:
+    """Groups of an order among those of its number: its accession, its issuer, its patient."""
+    yield entry.number, "accession", entry.accession.casefold()
+    if entry.issuer:
+        yield entry.number, "issuer", entry.issuer
+    yield entry.number, "patient", entry.patient
+
+
+def _looked_at(entry: OrderEntry) -> list[_Group]:
+    """Return the groups of the orders that an entry may be about (`OrderEntry.is_about`)."""
+    return [group for group in _groups(entry) if group[1] != "patient" or not entry.is_new]

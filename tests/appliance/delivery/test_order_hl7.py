@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from appliance.delivery.order_files import OrdersRead
 from appliance.delivery.order_hl7 import parse_messages, read_hl7
+from appliance.delivery.order_standing import OrderEntry
 from appliance.errors import WorklistUnavailableError
 from appliance.settings.orders import Orders
 from dicom.order import Order
@@ -313,6 +314,40 @@ def test_the_last_message_about_an_order_decides_its_accession(tmp_path: Path) -
     # An issuer makes the number one order's, whoever the patient is.
     assert send("7.hl7", "NW 9^EHR S6 HER2") == ["s3", "s4", "s5", "s6"]
     assert send("8.hl7", "NW 9^EHR S7 HER2", other) == ["s3", "s4", "s5", "s7"]
+
+
+def test_thousands_of_orders_of_one_number_are_not_compared_with_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = 0
+    is_about = OrderEntry.is_about
+
+    def counted(self: OrderEntry, other: OrderEntry) -> bool:
+        nonlocal compared
+        compared += 1
+        return is_about(self, other)
+
+    monkeypatch.setattr(OrderEntry, "is_about", counted)
+    # Systems number the orders of each message from 1, and change the order once.
+    texts = [
+        message(
+            "OML^O21", *ordered(f"{control} 1 S{case} HER2"), pid=PID.replace("4711", str(case))
+        )
+        for case in range(1000)
+        for control in ("NW", "XO")
+    ]
+    put(tmp_path / "in", "all.hl7", "".join(texts))
+    found = read(tmp_path / "in")
+    assert len(found.orders) == 1000 and all(len(each) == 1 for each in found.orders.values())
+    assert compared <= 2000
+    # The orders are kept while no file comes, goes or changes.
+    compared = 0
+    assert read(tmp_path / "in").orders == found.orders
+    assert compared == 0
+    put(tmp_path / "in", "later.hl7", message("OML^O21", *ordered("CA 1 S7 HER2"), at="20261121"))
+    assert sorted(found.orders.keys() - read(tmp_path / "in").orders.keys()) == ["s7"]
+    (tmp_path / "in" / "later.hl7").unlink()
+    assert read(tmp_path / "in").orders == found.orders
 
 
 @pytest.mark.parametrize(
