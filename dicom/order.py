@@ -23,6 +23,10 @@ OrderSource: TypeAlias = Literal["worklist", "hl7", "csv"]
 UNIVERSAL_TYPES = frozenset({"DNS", "EUI64", "ISO", "URI", "UUID", "X400", "X500"})
 """Universal Entity ID Types (PS3.3 Table 10-17)."""
 _BLOCK = re.compile(r"[A-Z]{1,2}\d{1,3}")
+_USUAL = re.compile(r"[A-Z]{1,2}\d{1,3}|\d{1,3}[A-Z]?|[A-Z]|(\d{1,3})-(\d{1,3})")
+"""Forms of a block; the last one may be a block of a part, or several blocks."""
+_PART = re.compile(r"(?:PT?|SP|T)(?=\d+$)")
+"""Mark of a part of the specimen, which laboratories write in place of a block."""
 _SEPARATORS = re.compile(r"[\s;:_./#^-]+")
 _SEVERAL = re.compile(r"[;,|+]")
 _WORDS = re.compile(r"[\s,^]+")
@@ -120,13 +124,7 @@ class Order:
             for each in self.specimens
             if each.stain and each.block
         ]
-        key = block_key(block)
-        here = {
-            text
-            for texts, blocks in named
-            if not blocks or key in map(block_key, blocks)
-            for text in texts
-        }
+        here = {text for texts, blocks in named if not are_others(blocks, block) for text in texts}
         known = {text for texts, _ in named for text in texts}
         elsewhere = known - here if block else set()
         return (
@@ -223,18 +221,47 @@ def block_in(identifier: str, accession: str) -> str:
 
 
 def block_key(block: str) -> str:
-    """Return a block as it is compared: ``Block A-01``, ``a 1`` and ``A1`` are one.
+    """Return a block as it is compared: ``Block A-01``, ``a 1``, ``A/1`` and ``A1`` are one.
 
     Between numbers a separator stays: 1-1 is not 11.
     """
-    plain = re.sub(r"^BLOCK[\s.:_-]*(?=\w)", "", block.strip().upper())
-    plain = re.sub(r"(?<=[A-Z])[\s_-]+(?=\d)", "", plain)
+    plain = block.strip(" \t()[]#").upper()
+    plain = re.sub(r"^(?:BLOCK|BLK|KAPSEL|N[RO]\b)[\s.:_#-]*(?=\w)", "", plain)
+    plain = re.sub(r"(?<=[A-Z])[\s./:_-]+(?=\d)", "", plain)
     return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"[\s_-]+", "-", plain))
+
+
+def are_others(blocks: Iterable[str], block: str) -> bool:
+    """Return whether an order names blocks, and all are surely others than a slide's block.
+
+    A block that cannot be read, and a part's mark, may be any.
+    """
+    named = [part for each in blocks for part in texts_in(each)]
+    return bool(named) and all(_is_other(each, block_key(block)) for each in named)
+
+
+def _is_other(written: str, wanted: str) -> bool:
+    key = block_key(written)
+    words = re.findall(r"[^\W_]+", key)
+    if wanted in (key, *words):
+        return False
+    if usual := _USUAL.fullmatch(key):
+        if usual[1] and wanted.isdecimal():
+            return not int(usual[1]) <= int(wanted) <= int(usual[2])
+        # A laboratory may name its blocks by such a letter.
+        return _mark(key) in ("", _mark(wanted))
+    # Of "A1 Mamma" the block is A1; "A1-A3" may be A2.
+    return sum(_BLOCK.fullmatch(word) is not None and not _mark(word) for word in words) == 1
+
+
+def _mark(key: str) -> str:
+    found = _PART.match(key)
+    return found[0] if found else ""
 
 
 def blocks_of(specimens: Iterable[OrderedSpecimen]) -> tuple[str, ...]:
     """Return the blocks of specimens; none where one of them tells no block."""
-    blocks = [each.block for each in specimens]
+    blocks = [block for each in specimens for block in texts_in(each.block) or ("",)]
     return tuple(dict.fromkeys(blocks)) if all(blocks) else ()
 
 

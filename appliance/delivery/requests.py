@@ -12,7 +12,7 @@ from appliance.delivery.orders import kept_order, they_know
 from appliance.domain import UNIDENTIFIED, Stain
 from appliance.findings.findings import Findings
 from appliance.settings.settings import Settings
-from dicom.order import block_key
+from dicom.order import are_others
 from dicom.request import NO_REQUEST, OrderedRequest, common_request, one_request
 
 REQUEST_NAME, NOTE_NAME = "request.json", "note.txt"
@@ -61,7 +61,7 @@ def answered_request(
     named: list[OrderedRequest] = []
     for_all: list[OrderedRequest] = []
     for each in kept.requests:
-        if each.blocks and block_key(block) not in map(block_key, each.blocks):
+        if are_others(each.blocks, block):
             continue
         if stain in asked_stains(each.asked, words):
             named.append(each)

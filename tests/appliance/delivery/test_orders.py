@@ -219,7 +219,8 @@ def test_a_result_answers_the_order_of_its_block_and_stain(lab: Laboratory) -> N
     [
         *((cell, "A1", True) for cell in ("A1", "a1", "A-1", "A 1", "A_1", "A01", "A-01")),
         *((cell, "A1", True) for cell in ("Block A1", "BLOCK A-1", "Block: A 1", "BlockA1")),
-        ("Block 1", "1", True),
+        *((cell, "1", True) for cell in ("Block 1", "#1", "Nr. 1", "(01)")),
+        *((cell, "A1", True) for cell in ("A/1", "A.1", "A:1", "(A1)", "Blk A1", "Kapsel A1")),
         *(("01", "1", True), ("1A", "1A", True), ("A-10", "A10", True)),
         *((cell, "A1", False) for cell in ("B1", "A10", "A11", "1", "A", "1A")),
         ("1-1", "11", False),

@@ -11,6 +11,9 @@ import pytest
 from fixtures.pairings import HER2_PAIR
 from fixtures.slide_objects import write_svs
 
+from appliance.delivery.orders import ask_orders
+from appliance.delivery.requests import answered_request
+from appliance.domain import Stain
 from appliance.intake.pair import expire_waiting
 from appliance.intake.watch import FolderScan
 from appliance.ledger.ledger import Ledger
@@ -30,6 +33,11 @@ def her2(block: str) -> str:
     return f"{HEAD}ORC|NW|P1|S26-1\rOBR|1|P1|S26-1|HER2^HER2 IHC\r{specimen}"
 
 
+def row(block: str) -> dict[str, str]:
+    """Table of an order for HER2 of a block, and for H&E of B1."""
+    return {"csv": f'{TABLE}"{block}";HER2\nS26-1;4711;B1;HE\n'}
+
+
 TABLE = "Accession;Patient ID;Block;Stain\nS26-1;4711;"
 MISSED, QUIET = ("partnerless", "stain-missing"), ("waiting", "not-asked")
 
@@ -43,6 +51,13 @@ MISSED, QUIET = ("partnerless", "stain-missing"), ("waiting", "not-asked")
         ({"csv": f"{TABLE}A1;HE, HER2\nS26-1;4711;B1;HE\n"}, [MISSED, QUIET]),
         ({"csv": f"{TABLE}A1;HE, HER2\n"}, [MISSED, QUIET]),
         ({"csv": f"{TABLE};HE, HER2\n"}, [MISSED, MISSED]),
+        # A block in another writing is that block.
+        *((row(cell), [MISSED, QUIET]) for cell in ("A/1", "A.1", "A:1", "Blk A1", "(A1)", "#A1")),
+        *((row(cell), [MISSED, QUIET]) for cell in ("Kapsel A1", "A1-1", "A1 Mamma", "A1, A2")),
+        *((row(cell), [QUIET, QUIET]) for cell in ("A2", "A2,A3", "A2 Mamma", "1", "A")),
+        # One that cannot be read may be any, as may the mark of a part.
+        *((row(cell), [MISSED, MISSED]) for cell in ("Mamma", "A1-B2", "A2 A3", "P1", "T 1")),
+        *(({"hl7": her2(mark)}, [MISSED, MISSED]) for mark in ("P1", "T1", "SP1", "PT1")),
     ],
 )
 @pytest.mark.parametrize("lone_he", ["quiet", "trouble"])
@@ -84,3 +99,19 @@ def test_an_order_for_one_block_lets_the_he_slides_of_others_wait(
         assert [(case.state, case.reason) for case in cases] == ends
         assert {json.loads(slide.patient)["patient_id"] for slide in tx.slides()} == {"4711"}
     ledger.close()
+
+
+@pytest.mark.parametrize("cell", ["A1,A2", "A1 Mamma", "A1-1", "A1-A3", "Mamma", "P1"])
+def test_a_result_answers_the_order_of_several_blocks_or_of_one_that_cannot_be_read(
+    cell: str, tmp_path: Path
+) -> None:
+    table = tmp_path / "orders.csv"
+    table.write_text(f'Accession;Patient ID;Block;Stain;Placer\nS26-1;4711;"{cell}";HER2;P-7\n')
+    os.utime(table, (time.time() - 600,) * 2)
+    settings = Settings(state_dir=tmp_path / "state", orders=Orders(csv=table))
+    ask_orders("S26-1", settings)
+    assert answered_request("S26-1", "A1", Stain("HER2"), settings)[0].placer == "P-7"
+    sure = cell in ("A1,A2", "A1 Mamma", "A1-1")
+    assert answered_request("S26-1", "B1", Stain("HER2"), settings)[0].placer == (
+        "" if sure else "P-7"
+    )
