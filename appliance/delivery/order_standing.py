@@ -45,19 +45,18 @@ class OrderEntry:
         """Return whether this entry is about the order of an earlier one of the same number.
 
         Systems write one number for all orders of a case: they are of one order where they ask for
-        the same, or where one does not say. Some number the orders of each message from 1: in
-        another accession it is the order if the number has an issuer, or if it is no new order
-        and of the same patient.
+        the same, or where one does not say. Some number the orders of each message from 1, or write
+        one number for two cases: in another accession it is the order if it is no new order, and
+        the number has an issuer or the patient is the same.
         """
         if self.asked and other.asked and not other.asked <= self.asked:
             return False
         if self.issuer and other.issuer and self.issuer != other.issuer:
             return False
-        if self.accession.casefold() == other.accession.casefold() or (
-            self.issuer and other.issuer
-        ):
+        if self.accession.casefold() == other.accession.casefold():
             return True
-        return not self.is_new and self.patient == other.patient
+        issued = bool(self.issuer and other.issuer)
+        return not self.is_new and (issued or self.patient == other.patient)
 
 
 def standing(entries: Iterable[tuple[MessagePlace, OrderEntry]]) -> list[OrderEntry]:
@@ -103,4 +102,4 @@ def _groups(entry: OrderEntry) -> Iterator[_Group]:
 
 def _looked_at(entry: OrderEntry) -> list[_Group]:
     """Return the groups of the orders that an entry may be about (`OrderEntry.is_about`)."""
-    return [group for group in _groups(entry) if group[1] != "patient" or not entry.is_new]
+    return [group for group in _groups(entry) if group[1] == "accession" or not entry.is_new]

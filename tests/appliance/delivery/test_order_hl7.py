@@ -311,9 +311,12 @@ def test_the_last_message_about_an_order_decides_its_accession(tmp_path: Path) -
     assert send("4.hl7", "NW 1 S3 HER2") == ["s3"]
     assert send("5.hl7", "XO 1 S4 HER2", other) == ["s3", "s4"]
     assert send("6.hl7", "NW 1 S5 HER2", other) == ["s3", "s4", "s5"]
-    # An issuer makes the number one order's, whoever the patient is.
+    # An issuer makes the number one order's, whoever the patient is, unless the order is new.
     assert send("7.hl7", "NW 9^EHR S6 HER2") == ["s3", "s4", "s5", "s6"]
-    assert send("8.hl7", "NW 9^EHR S7 HER2", other) == ["s3", "s4", "s5", "s7"]
+    assert send("8.hl7", "XO 9^EHR S7 HER2", other) == ["s3", "s4", "s5", "s7"]
+    assert send("9.hl7", "NW 9^EHR S8 HER2") == ["s3", "s4", "s5", "s7", "s8"]
+    # A clinician's number is that of two cases.
+    assert send("10.hl7", "NW 9^EHR S9 HER2") == ["s3", "s4", "s5", "s7", "s8", "s9"]
 
 
 def test_thousands_of_orders_of_one_number_are_not_compared_with_each_other(
