@@ -39,7 +39,13 @@ from appliance.delivery.order_files import (
     OrdersRead,
     marked,
 )
-from appliance.delivery.order_standing import MessagePlace, OrderEntry, by_accession, standing
+from appliance.delivery.order_standing import (
+    AskedTest,
+    MessagePlace,
+    OrderEntry,
+    by_accession,
+    standing,
+)
 from appliance.errors import WorklistUnavailableError
 from appliance.settings.orders import Orders
 from dicom.errors import ObjectError
@@ -249,7 +255,7 @@ def _entry(
         next((n for each in named if (n := number_of(each, field))[0]), ("", ""))
         for field in (2, 3)
     )
-    codes = [part(each, 4) or part(each, 4, 2) for each in named if name_of(each) == "OBR"]
+    tests = [AskedTest.of(each) for each in named if name_of(each) == "OBR"]
     control = first_part(order, "ORC", 1)
     made = None if control in CANCELED else _order(person, order, accession, issuer)
     return OrderEntry(
@@ -258,7 +264,7 @@ def _entry(
         placer=placer[0].casefold(),
         issuer=placer[1].casefold(),
         filler=filler[0].casefold(),
-        asked=frozenset(code.casefold() for code in codes if code),
+        asked=frozenset(test for test in tests if test.names),
         patient=next((number.casefold() for number, _ in _numbers(person[0])), ""),
         is_new=control in ("", "NW"),
         order=made,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
+from appliance.delivery.hl7_fields import Segment, repetitions, whole
 from dicom.order import Order
 
 MessagePlace: TypeAlias = tuple[str, float, str, int]
@@ -14,14 +15,39 @@ MessagePlace: TypeAlias = tuple[str, float, str, int]
 _Group: TypeAlias = tuple[tuple[str, str, str], str, str]
 
 
+class AskedTest(NamedTuple):
+    """Test of OBR-4, case-folded: its code, the code's system, and all codes and texts."""
+
+    code: str
+    system: str
+    names: frozenset[str]
+
+    @classmethod
+    def of(cls, request: Segment) -> AskedTest:
+        """Return the test of an OBR; its names are none where OBR-4 is empty."""
+        where = repetitions(request, 4)[:1]
+        parts = [whole(each, number).casefold() for each in where for number in range(1, 6)]
+        code, text, system, *others = parts or [""] * 5
+        return cls(code, system, frozenset({code, text, *others} - {""}))
+
+    def is_same(self, other: AskedTest) -> bool:
+        """Return whether two tests may be one: they have a code or a text in common.
+
+        Two codes of one system decide: a billing code is that of many stains.
+        """
+        if self.code and other.code and self.system == other.system:
+            return self.code == other.code
+        return bool(self.names & other.names)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderEntry:
     """Order of a message; `order` is None where the message takes it back.
 
     `at` is the time of the message (MSH-7), `line` its place in the file. `placer` and `filler` are
-    the numbers of the order, `issuer` is that of the placer's; `asked` are the codes of OBR-4, and
-    `patient` is the ID, all case-folded and empty where the message does not say. `is_new`: the
-    order control is NW.
+    the numbers of the order, `issuer` is that of the placer's; `asked` are the tests, one for each
+    OBR, and `patient` is the ID, all case-folded and empty where the message does not say.
+    `is_new`: the order control is NW.
     """
 
     at: str
@@ -29,7 +55,7 @@ class OrderEntry:
     placer: str
     issuer: str
     filler: str
-    asked: frozenset[str]
+    asked: frozenset[AskedTest]
     patient: str
     is_new: bool
     order: Order | None
@@ -45,18 +71,30 @@ class OrderEntry:
         """Return whether this entry is about the order of an earlier one of the same number.
 
         Systems write one number for all orders of a case: they are of one order where they ask for
-        the same, or where one does not say. Some number the orders of each message from 1, or write
-        one number for two cases: in another accession it is the order if it is no new order, and
-        the number has an issuer or the patient is the same.
+        the same, or where one does not say. A change that names another patient is about all. Some
+        number the orders of each message from 1, or write one number for two cases: in another
+        accession it is the order if it is no new order, and the number has an issuer or the
+        patient is the same.
         """
-        if self.asked and other.asked and not other.asked <= self.asked:
-            return False
         if self.issuer and other.issuer and self.issuer != other.issuer:
             return False
         if self.accession.casefold() == other.accession.casefold():
-            return True
+            return self._corrects_patient(other) or self._asks_the_same(other)
+        if not self._asks_the_same(other):
+            return False
         issued = bool(self.issuer and other.issuer)
         return not self.is_new and (issued or self.patient == other.patient)
+
+    def _corrects_patient(self, other: OrderEntry) -> bool:
+        changes = bool(self.placer) and self.order is not None and not self.is_new
+        return changes and self.patient != other.patient
+
+    def _asks_the_same(self, other: OrderEntry) -> bool:
+        """Return whether it is about the tests of another: of all, or to take it back, of one."""
+        shared = [any(test.is_same(mine) for mine in self.asked) for test in other.asked]
+        if not self.asked or not shared:
+            return True
+        return any(shared) if self.order is None else all(shared)
 
 
 def standing(entries: Iterable[tuple[MessagePlace, OrderEntry]]) -> list[OrderEntry]:

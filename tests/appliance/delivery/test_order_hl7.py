@@ -280,6 +280,17 @@ def asked_of(read: OrdersRead, accession: str) -> list[str]:
         ([("NW P1^A S1 HER2",), ("CA P1^B S1 HER2",)], ["HER2"]),
         ([("NW P1^A S1 HER2",), ("CA P1 S1 HER2",)], []),
         ([("NW P1 S1 HER2", "CA P1 S1 HER2")], []),
+        # The test by its text, its other code, or one of several.
+        ([("NW P1 S1 H2^HER2",), ("CA P1 S1 ^her2",)], []),
+        ([("NW P1 S1 H2^HER2^L^99",), ("CA P1 S1 99^^C",)], []),
+        ([("NW P1 S1 HER2\rOBR|2|P1|S1|ER",), ("CA P1 S1 ER",)], []),
+        ([("NW P1 S1 H2^HER2",), ("XO P1 S1 ^HER2\rOBR|2|P1|S1|ER",)], ["ER", "HER2"]),
+        # One number for all orders of a case, and one billing code for all stains.
+        (
+            [("NW P1 S1 H2^HER2^L^99^IHC^C",), ("XO P1 S1 K6^KI67^L^99^IHC^C",)],
+            ["HER2", "IHC", "IHC", "KI67"],
+        ),
+        ([("NW P1 S1 H2^HER2^L^99^IHC^C",), ("CA P1 S1 K6^KI67^L^99^IHC^C",)], ["HER2", "IHC"]),
     ],
 )
 def test_orders_that_share_a_number_do_not_replace_each_other(
@@ -317,6 +328,22 @@ def test_the_last_message_about_an_order_decides_its_accession(tmp_path: Path) -
     assert send("9.hl7", "NW 9^EHR S8 HER2") == ["s3", "s4", "s5", "s7", "s8"]
     # A clinician's number is that of two cases.
     assert send("10.hl7", "NW 9^EHR S9 HER2") == ["s3", "s4", "s5", "s7", "s8", "s9"]
+
+
+@pytest.mark.parametrize("code", ["HER2", "^HER2", "KI67"])
+def test_another_patient_of_a_changed_order_corrects_all_of_its_number(
+    code: str, tmp_path: Path
+) -> None:
+    first = message("OML^O21", *ordered("NW P1 S1 HER2", "NW P1 S1 ER"))
+    put(tmp_path, "1.hl7", first)
+    other = PID.replace("4711", "815")
+    for number, control in enumerate(("CA", "NW"), start=2):
+        text = message("OML^O21", *ordered(f"{control} P1 S1 PR"), at="20261121", pid=other)
+        put(tmp_path, f"{number}.hl7", text)
+    assert {order.patient_id for order in read(tmp_path).of("S1")} == {"4711", "815"}
+    text = message("OML^O21", *ordered(f"XO P1 S1 {code}"), at="20261122")
+    put(tmp_path, "4.hl7", text.replace(PID, other))
+    assert {order.patient_id for order in read(tmp_path).of("S1")} == {"815"}
 
 
 def test_thousands_of_orders_of_one_number_are_not_compared_with_each_other(
