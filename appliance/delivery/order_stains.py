@@ -12,11 +12,21 @@ _GENES = re.compile(
     r"(?:[cdfs]|dd|bd|cd|br|iqf|duoc|dual|silver)?ish(?:plus)?\d?|in[ -]?situ|hybridi[sz]\w*"
     r"|(?:cep|cen|chr|chromosome?)[ -]?17|zyto(?:dot|light)|pathvysion|spot-?light|rnascope"
     r"|visionarray|[a-zäöü]*sonden?|(?:dna|dual)[ -]?probes?|amplif\w*"
-    r"|ngs|(?:q|rt-?)?pcr|sequen[cz]\w*|mutation\w*"
     r")(?![a-zäöüß])",
     re.IGNORECASE,
 )
-"""Words of in situ hybridization and of sequencing: ``HER2 FISH`` asks for no immunostain."""
+"""Words of in situ hybridization: ``HER2 FISH`` asks for no immunostain."""
+_SEQUENCING = re.compile(
+    r"(?<![a-zäöüß])(?:ngs|(?:q|rt-?)?pcr|sequen[cz]\w*|mutation\w*)(?![a-zäöüß])", re.IGNORECASE
+)
+_SEQUENCED = re.compile(r"(?:[\W_]|genes?|gen|exons?\W*\d*|[dr]na|for|für|of)*+", re.IGNORECASE)
+"""What may stand between a stain and the word that makes it a gene which is sequenced."""
+_ANTIBODY = re.compile(
+    r"(?<![a-zäöüß\d])(?:er|pg?r|ki[ -]?67|mib-?1|p\d\d|c[dk][ -]?\d+|gata-?3|pd-?l1|e-?cad\w*"
+    r"|(?:o?e|ö)strogen\w*|progesteron\w*)(?![a-zäöüß\d])",
+    re.IGNORECASE,
+)
+"""Antibodies that are ordered with HER2: beside them a word of sequencing is another thing."""
 _CONTROL = re.compile(
     r"(?<![a-zäöüß])(?:(?:neg|pos|negativ|positiv|leer)-?)?"
     r"(?:controls?|kontrollen?|kontrollschnitte?|ctrl|ktrl|kontr)(?![a-zäöüß])",
@@ -25,6 +35,8 @@ _CONTROL = re.compile(
 _IMMUNO = re.compile(r"(?<![a-zäöüß])(?:ih[ck]|icc|immun\w*)(?![a-zäöüß])", re.IGNORECASE)
 _BESIDE = re.compile(r"(?:[\W_]|(?:neg|pos|immun)\w*+|ih[ck]|for|für|of)*+", re.IGNORECASE)
 """What may stand between a stain and the word that makes it a control."""
+_IMMUNO_BESIDE = re.compile(r"[\s-]*+(?:(?:ih[ck]|icc|immun\w*+)[\s-]*+)++", re.IGNORECASE)
+"""What must stand between them where the same thing names IHC: ``HER2 IHC control``."""
 _BORDER = re.compile(r"[,;+|\n]|(?<=\s)(?:&|and|und|et|plus|sowie)(?=\s)", re.IGNORECASE)
 """Border between things that a text asks for."""
 _BETWEEN = r"\s_.&+/-"
@@ -46,7 +58,8 @@ def stain_codes(text: str, vocabulary: Mapping[str, Sequence[str]]) -> list[str]
 
     They are whole words, in any case and however their parts are separated: ``HER-2/neu``. A stain
     beside a word of hybridization, sequencing or controls is none: ``HER2 FISH``, but not ``HER2
-    IHC with reflex to FISH``. ``HE R2`` is the word HE and something else.
+    IHC with reflex to FISH`` or ``HER2 IHC (pos. control)``. ``HE R2`` is the word HE and something
+    else.
     """
     plain = {_plain(word): stain for stain, words in vocabulary.items() for word in (stain, *words)}
     hits = sorted(
@@ -63,7 +76,7 @@ def stain_codes(text: str, vocabulary: Mapping[str, Sequence[str]]) -> list[str]
         # A catalog's name: "HER2, breast, FISH".
         if len({hit.stain for hit in hits}) == 1 and not _IMMUNO.search(text):
             rest, genes = _GENES.subn("", text[start:stop])
-            if genes and not re.search(r"[^\W_]", rest):
+            if genes and not re.search(r"[^\W_]", _SEQUENCING.sub("", rest)):
                 return []
     return [stain for stain in vocabulary if stain in asked]
 
@@ -89,15 +102,26 @@ def _items(text: str, hits: Sequence[_Hit]) -> Iterator[tuple[int, int]]:
 def _no_immunostains(text: str, start: int, stop: int, hits: Sequence[_Hit]) -> set[str]:
     """Stains of an item that its words of genes and of controls turn into something else."""
     found: set[str] = set()
-    if hits and not _IMMUNO.search(text, start, stop):
+    immuno = _IMMUNO.search(text, start, stop) is not None
+    if hits and not immuno:
         for gene in _GENES.finditer(text, start, stop):
             before = [hit for hit in hits if hit.start < gene.start()]
             found.add((before[-1] if before else hits[0]).stain)
-    for control in _CONTROL.finditer(text, start, stop):
-        for hit in hits:
-            first, last = sorted((hit[:2], control.span()))
-            if _BESIDE.fullmatch(text, first[1], max(first[1], last[0])):
-                found.add(hit.stain)
+        if not _ANTIBODY.search(text, start, stop):
+            for word in _SEQUENCING.finditer(text, start, stop):
+                found |= _stains_beside(word, _SEQUENCED, hits)
+    for word in _CONTROL.finditer(text, start, stop):
+        found |= _stains_beside(word, _IMMUNO_BESIDE if immuno else _BESIDE, hits)
+    return found
+
+
+def _stains_beside(word: re.Match[str], between: re.Pattern[str], hits: Sequence[_Hit]) -> set[str]:
+    """Stains beside a word; `between` is what may stand between them."""
+    found: set[str] = set()
+    for hit in hits:
+        first, last = sorted((hit[:2], word.span()))
+        if between.fullmatch(word.string, first[1], max(first[1], last[0])):
+            found.add(hit.stain)
     return found
 
 
