@@ -136,10 +136,13 @@ def parse_csv(name: str, text: str, columns: Mapping[str, str], form: str) -> Or
     if start is None:
         return _unusable(name, 1, "the table is empty")
     delimiter, found_columns = _header(lines[start], columns)
+    doubt = ""
     for fact, what in _DECIDING.items():
         if len(several := found_columns.get(fact, {})) > 1:
             told = f"several columns may be the {what}: {', '.join(several.values())}"
-            return _unusable(name, start + 1, f"{told}. Set orders.columns to name one of them")
+            doubt = f"{told}. Set orders.columns to name one of them"
+            if len(set(map(_folded, several.values()))) > 1:
+                return _unusable(name, start + 1, doubt)
     named = {fact: min(numbers) for fact, numbers in found_columns.items()}
     missing = [what for fact, what in _DECIDING.items() if fact not in named]
     if missing:
@@ -153,22 +156,42 @@ def parse_csv(name: str, text: str, columns: Mapping[str, str], form: str) -> Or
     width = len(next(csv.reader([lines[start]], delimiter=delimiter, skipinitialspace=True)))
     found: dict[str, list[Order]] = defaultdict(list)
     problems: list[OrderProblem] = []
-    for line, cells in _rows(lines, start + 1, delimiter, width, set(named.values())):
+    # Joined tables have the column of the join twice.
+    twins = {fact: list(found_columns[fact]) for fact in _DECIDING if len(found_columns[fact]) > 1}
+    used = {*named.values(), *(column for each in twins.values() for column in each)}
+    for line, cells in _rows(lines, start + 1, delimiter, width, used):
         try:
             if isinstance(cells, _RowError):
                 raise cells
             if len(cells) < width or any(cells[width:]):
                 raise _RowError(f"it has {len(cells)} columns, the first line {width}")
             values = {what: plain(cells[column]) for what, column in named.items()}
+            for fact, columns_of in twins.items():
+                values[fact] = _of_twins(fact, {plain(cells[column]) for column in columns_of})
             order, left_out = _order(values, form)
             found[values["accession"].casefold()].append(order)
         except (_RowError, ObjectError) as err:
             left_out = [f"the row is not used: {err}"]
         problems += [OrderProblem(file=name, line=line, text=each) for each in left_out]
+    if doubt and problems and not found:
+        return _unusable(name, start + 1, doubt)
     return OrdersRead(
         orders={accession: tuple(dict.fromkeys(orders)) for accession, orders in found.items()},
         problems=tuple(problems[:MOST_PROBLEMS]),
     )
+
+
+def _of_twins(fact: str, cells: set[str]) -> str:
+    """Value of a fact whose column is there twice; an empty cell contradicts none.
+
+    Raises
+    ------
+    _RowError
+        If the cells differ.
+    """
+    if len(cells - {""}) > 1:
+        raise _RowError(f"its columns of the {_DECIDING[fact]} differ")
+    return max(cells)
 
 
 def _is_head(line: str) -> bool:

@@ -89,6 +89,23 @@ def test_two_columns_that_may_be_one_fact(head: str, accession: str, told: str) 
     assert [order.patient_id for order in chosen.of("S26-1")] == ["4711"]
 
 
+@pytest.mark.parametrize("columns", [{}, {"patient_id": "MRN"}])
+def test_a_column_that_is_there_twice_is_one_where_its_cells_agree(
+    columns: dict[str, str],
+) -> None:
+    head = "Accession;MRN;Stain;mrn;Accession\n"
+    rows = "S1;4711;HE;4711;S1\nS2;4711;HE;4712;S2\nS3;;HE;4713;S3\nS4;1;HE;1;S5\nS6;;HE;;S6\n"
+    read = parsed(head + rows, **columns)
+    found = {accession: order.patient_id for accession, (order,) in read.orders.items()}
+    assert found == {"s1": "4711", "s3": "4713"}
+    assert [(each.line, each.whole, each.text[21:]) for each in read.problems] == [
+        (3, False, "its columns of the patient ID differ"),
+        (5, False, "its columns of the accession differ"),
+        (6, False, "it has no patient ID"),
+    ]
+    assert parsed(head).problems == ()
+
+
 @pytest.mark.parametrize(
     ("head", "cells", "name"),
     [
