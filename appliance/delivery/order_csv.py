@@ -327,11 +327,13 @@ def _requests(
 def _name(values: Mapping[str, str]) -> str:
     """Name as DICOM writes it, from one column or two.
 
-    ``Name`` beside ``Vorname`` is the family's name, unless it holds the given name itself.
+    ``Name`` beside ``Vorname`` is the family's name, unless it holds a given name itself, in any
+    case.
     """
     family, given, name = (values.get(each, "") for each in ("family_name", "given_name", "name"))
     if "family_name" not in values and not re.search(r"[\^,]", name):
-        family = "" if set(given.split()) < set(name.split()) else name
+        words, own = set(name.casefold().split()), set(given.casefold().split())
+        family = "" if not own or (own & words and words - own) else name
     if family or (given and not name):
         return f"{family}^{given}".rstrip("^")
     if "^" not in name and name.count(",") == 1:
