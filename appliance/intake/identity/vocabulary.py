@@ -84,7 +84,9 @@ class Vocabulary:
     def __init__(self, stains: Mapping[str, Sequence[str]], other: Iterable[str] = ()) -> None:
         self._words: dict[str, tuple[str, Kind]] = {}
         of_assays = {word for code in stains for word in OF_STAINS.get(code, ())}
-        for word in (*(word for word in OTHER_STAINS if word not in of_assays), *other):
+        own = tuple(other)
+        self._others = {folded(word) for word in own}
+        for word in (*(word for word in OTHER_STAINS if word not in of_assays), *own):
             if folded(word):
                 self._words[folded(word)] = (word.upper(), "other")
         for code, words in stains.items():
@@ -111,7 +113,10 @@ class Vocabulary:
         return found
 
     def _begun(self, tokens: Sequence[str], code: str, kind: Kind) -> str:
-        """Return the stain of an assay, another than `code`, whose word begins a joined word."""
+        """Return the stain of an assay, another than `code`, whose word begins a joined word; empty
+        for a word that the laboratory itself gives to a stain of no assay."""
+        if folded("".join(tokens)) in self._others:
+            return ""
         for count in range(1, len(tokens) if kind in ("stain", "other") else 0):
             known = self._words.get(folded("".join(tokens[:count])))
             if known is not None and known[1] == "stain" and known[0] != code:
