@@ -88,7 +88,7 @@ class Ledger:
             jump = self._clock.jump()
             if not jump:
                 return
-            is_far, ahead_s = abs(jump) > FAR_JUMP_S, self.ahead_s
+            is_far, ahead_s = abs(jump) > FAR_JUMP_S, self._off_s
             with Session(self._engine) as session, session.begin():
                 tx = Transaction(session)
                 tx.move_waits(jump)
@@ -102,7 +102,7 @@ class Ledger:
     def doubt_clock(self, ahead_s: float = 0.0) -> None:
         """Doubt the wall clock for a day of the monotonic one, which nobody sets.
 
-        It may be `ahead_s` ahead of the clock under which data were written.
+        It may be `ahead_s` ahead of the clock under which data were written; below 0, behind it.
         """
         self._doubt_until, self._ahead_s = time.monotonic() + DOUBT_S, ahead_s
 
@@ -110,12 +110,14 @@ class Ledger:
     def ahead_s(self) -> float:
         """Return the most seconds by which data may be younger than the wall clock has them.
 
-        A clock that was set forward and back again is not ahead.
+        A clock that was set and set back again, either way, is not ahead.
         """
-        if not self.doubts_clock:
-            return 0.0
+        return max(0.0, self._off_s) if self.doubts_clock else 0.0
+
+    @property
+    def _off_s(self) -> float:
         former = self._ahead_s if time.monotonic() < self._doubt_until else 0.0
-        return max(0.0, former + self._clock.jump())
+        return former + self._clock.jump()
 
     @property
     def doubts_clock(self) -> bool:

@@ -13,8 +13,8 @@ from appliance.findings.opinion import Opinion
 from appliance.intake.block import leave_block, make_ready
 from appliance.intake.changes import bytes_read
 from appliance.intake.content import lose_slide
+from appliance.intake.identity.evidence import TOLD, Verdict
 from appliance.intake.identity.evidence import Outcome as Verdicts
-from appliance.intake.identity.evidence import Verdict
 from appliance.intake.identity.identify import evidence_json
 from appliance.intake.identity.sources import NameSources
 from appliance.intake.pair import join_block, take_place
@@ -49,8 +49,15 @@ def prepare_identify(context: StepContext, job: Job[SlideRow]) -> Call:
     """Prepare `identify_slide`."""
     row = job.row
     whole = row.size_bytes, row.modified_ns
-    said = json.loads(row.said)
-    return Call(identify_slide, (Path(row.path), context.settings, said, whole, row.accession))
+    said, former = json.loads(row.said), former_accession(row)
+    return Call(identify_slide, (Path(row.path), context.settings, said, whole, former))
+
+
+def former_accession(row: SlideRow) -> str:
+    """Return the accession that a slide was read under; empty where a person or a sidecar gave it:
+    a word that was taken back counts no more."""
+    told = any(claim["accession"] for claim in json.loads(row.evidence) if claim["source"] in TOLD)
+    return "" if told else row.accession
 
 
 def finish_identify(

@@ -85,6 +85,7 @@ class WorkList:
         self._address = web_address(wanted, wanted.url)
         self._told: dict[str, str] = {}
         self._refused: dict[str, str] = {}
+        self._lost: list[Record] = []
         self._trouble = ""
 
     def sign(self) -> LaneSign:
@@ -124,11 +125,14 @@ class WorkList:
         records = {record.uid: record for record in self._records()}
         # An item is refused no longer where a person removed its record.
         self._refused = {uid: why for uid, why in self._refused.items() if uid in records}
+        self._lost.clear()
         troubles = [self._try(record) for record in records.values()]
         for item in ups.find_work(self._address):
             known = item.uid in records or self._ended_file(item.uid).exists()
             if not known and self._is_ours(item):
                 troubles.append(self._try(self._noted(item)))
+        for record in self._lost:  # the server is well: it answered the search
+            self._let_go(record)
         for trouble in troubles:
             if trouble is not None:
                 raise trouble
@@ -153,14 +157,24 @@ class WorkList:
         except PacsUnavailableError as err:
             return err
         except (PacsRejectedError, RecordDamagedError) as err:
-            if self._is_late(record) and ups.is_gone(self._address, record.uid):
-                log.warning("a work item is followed no more: its server has it no longer")
-                self._keep(replace(record, ended=ups.WorkState.CANCELED))
-                return None
+            if self._is_late(record):
+                self._lost.append(record)
             if self._refused.get(record.uid) != str(err):
                 log.warning("a work item cannot go on: %s", err)
             self._refused[record.uid] = str(err)
         return None
+
+    def _let_go(self, record: Record) -> None:
+        """Put away an item that its server has no longer, or that is another station's."""
+        gone = ups.is_gone(self._address, record.uid)
+        if record.claimed and gone:
+            log.warning("a work item is followed no more: its server has it no longer")
+            self._keep(replace(record, ended=ups.WorkState.CANCELED))
+        elif not record.claimed and (gone or not self._owns(record.uid)):
+            self._record_file(record.uid).unlink(missing_ok=True)
+        else:
+            return
+        self._refused.pop(record.uid, None)
 
     def _is_ours(self, item: WorkItem) -> bool:
         wanted = self._wanted
@@ -195,7 +209,7 @@ class WorkList:
             uid = record.uid
             ours, station = self._transaction(uid), self._wanted.station
             if not ups.claim(self._address, uid, ours, station) and not self._owns(uid):
-                self._record_file(uid).unlink()  # another station was faster, or it was deleted
+                self._lost.append(record)  # another station was faster, or it was deleted
                 return
             log.info("a work item was taken: %d series", len(record.series))
             record = replace(record, claimed=True)

@@ -34,6 +34,8 @@ DICOM_DIRECTORY = "dicomdir"
 
 SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors of a machine that lacks memory or open files for a while."""
+_AWAY = frozenset({errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN})
+"""Errors of a share that is away for a while."""
 
 
 def may_be_dicom(name: str) -> bool:
@@ -120,8 +122,8 @@ def _over(digests: Iterable[bytes]) -> str:
 def series_of(path: Path) -> str | None:
     """Series of a DICOM file; empty where its header does not say, None for any other file.
 
-    None for a file that cannot be read. Raises OSError where that is the machine's trouble, as the
-    file may be of a series whose other files were read.
+    None for a file that cannot be read. Raises OSError where that is the trouble of the machine or
+    of a share, as the file may be of a series whose other files were read.
     """
     try:
         facts = path.stat()
@@ -129,7 +131,7 @@ def series_of(path: Path) -> str | None:
             return None
         header = header_of(path, facts.st_size, facts.st_mtime_ns)
     except OSError as err:
-        if err.errno in SHORT:
+        if err.errno in SHORT | _AWAY:
             raise
         return None
     return None if header is None else header.series_uid

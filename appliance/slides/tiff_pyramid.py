@@ -163,7 +163,9 @@ def _has_another_scene(path: Path, pages: Sequence[TiffPage]) -> bool:
     whole = [page for page in pages[1:] if not page.is_reduced]
     large = [page for page in whole if LARGE * _area(page) >= _area(base)]
     return any(
-        not shows_the_same(_size(base), _size(page)) or _likeness(path, base, page) < LIKE
+        _size(page) == _size(base)  # a focal plane
+        or not shows_the_same(_size(base), _size(page))
+        or _likeness(path, base, page) < LIKE
         for page in large
     )
 
@@ -191,7 +193,9 @@ def _likeness(path: Path, base: TiffPage, page: TiffPage) -> float:
             pairs.append((cv2.resize(fine, size, interpolation=cv2.INTER_AREA), coarse))
     if not pairs:
         return 1.0
-    shown = [np.concatenate(side).astype(np.float32).ravel() for side in zip(*pairs, strict=True)]
+    both = [np.concatenate(side).astype(np.float32) for side in zip(*pairs, strict=True)]
+    # The colors of one stain are alike on any two slides; its structure is not.
+    shown = [(side - side.mean(axis=(0, 1))).ravel() for side in both]
     if min(float(side.std()) for side in shown) < EVEN:
         return 1.0
     return float(np.asarray(np.corrcoef(shown[0], shown[1]))[0, 1])

@@ -97,8 +97,10 @@ class Measured:
 
     @property
     def _is_proven_elsewhere(self) -> bool:
-        both = (self.nuclei + self.outside).tolist()
-        return any(map(_shows_stain, (self.nuclei.tolist(), both, self.control_nuclei)))
+        places = [self.nuclei.tolist(), self.control_nuclei]
+        if self.nuclei[1:].any():
+            places.append((self.nuclei + self.outside).tolist())
+        return any(map(_shows_stain, places))
 
 
 def _shows_stain(counts: Sequence[int]) -> bool:

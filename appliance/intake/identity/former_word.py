@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from appliance.domain import QuarantineReason
-from appliance.intake.identity.evidence import Outcome, Verdict, accession_key
+from appliance.intake.identity.evidence import TOLD, Outcome, Verdict, accession_key
 from appliance.settings.identify import Identify
 
 OTHER_FILE = "a person's word is about another file that lay under this name; say it again"
@@ -49,8 +49,11 @@ def as_kept(verdict: Verdict, former: str, settings: Identify) -> Verdict:
     """Return a verdict under the accession under which the slide was kept before (`former`), where
     that is the same one without what is joined to it in front.
 
-    Former editions left that out. A slide that was touched would leave its case, and its order.
+    Former editions left that out. A slide that was touched would leave its case, and its order. The
+    word of a person or a sidecar counts as it is.
     """
+    if any(claim.accession for claim in verdict.claims if claim.source in TOLD):
+        return verdict
     key = accession_key(former, settings)
     joined = {
         accession_key(claim.accession, settings) for claim in verdict.claims if claim.prefixed

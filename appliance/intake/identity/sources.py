@@ -47,7 +47,8 @@ _BLOCK_FOLDER = re.compile(
 )
 """Name of a folder that is a block, with its level: ``A1``, ``Block A-1``, ``A1 L2``, ``1A``."""
 _DEVICES_OWN = re.compile(
-    rf"(?P<set>[a-z]{{1,3}}0{{4,}}\d*|{DEVICES.pattern}[-_ ]\d+)|[a-z]|(?:im|sm|wsi|vs|i|e|s)\d",
+    rf"(?P<set>[a-z]{{1,3}}0{{4,}}\d*|(?P<device>{DEVICES.pattern}[-_ ]\d+))"
+    r"|[a-z]|(?:im|sm|wsi|vs|i|e|s)\d",
     re.IGNORECASE,
 )
 """Whole name of a file that a device gave: ``VL000001``, ``S60-0001``, ``x``, ``IM1``."""
@@ -100,7 +101,8 @@ class NameSources:
         folder = self._last_folder[1]
         own = _DEVICES_OWN.fullmatch(path.stem.strip())
         if own and (own["set"] or not folder.accession):
-            name = Claim(source="name", text=name.text, counted=name.accession)
+            counted = "" if own["device"] else name.accession
+            name = Claim(source="name", text=name.text, counted=counted)
         elif _is_block_from_ten(name, folder):
             apart = re.sub(r"(?i)([A-Z]{1,2}1\d)[-.](?=\d)", r"\1 ", path.stem, count=1)
             name = self.of_text("name", f"{folder.accession} {apart}")

@@ -130,6 +130,27 @@ def test_a_clock_that_was_set_far_makes_nothing_old_where_room_is_short(
     assert [path.name for path in seen.iterdir()] == ["new"]
 
 
+def test_a_clock_that_was_behind_and_is_set_right_is_not_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without a clock of its own starts years back; its full disk can be cleared then."""
+    settings, real = Settings(state_dir=tmp_path), time.time
+    ledger = Ledger(settings.ledger_url)
+    with ledger.transaction() as tx:
+        tx.note("ledger", "retry", time.time())
+    ledger.close()
+    monkeypatch.setattr(time, "time", lambda: real() - 8e8)
+    ledger = Ledger(settings.ledger_url, clock=WallClock(lambda: time.time()))
+    jobs_of(settings, ledger, ())
+    assert ledger.doubts_clock and ledger.ahead_s == 0
+    for set_s, ahead_s in ((0.0, 0.0), (9e6, 9e6), (0.0, 0.0)):
+        monkeypatch.setattr(time, "time", lambda set_s=set_s: real() + set_s)
+        with ledger.transaction() as tx:
+            tx.note("ledger", "retry", time.time())
+        assert ledger.doubts_clock and ledger.ahead_s == pytest.approx(ahead_s, abs=60)
+    ledger.close()
+
+
 @pytest.mark.parametrize("first", ["jump", "start"])
 def test_the_doubt_of_a_clock_outlasts_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str

@@ -503,6 +503,19 @@ def test_an_item_that_its_server_lost_is_told_until_it_is_late(site: Site) -> No
     assert work.sign().trouble == ""
 
 
+def test_a_late_item_outlasts_a_server_that_knows_nothing_for_a_while(site: Site) -> None:
+    """An archive that is installed anew answers 404 to everything."""
+    site.server.items[UID] = work_item(UID, [ONE])
+    site.turn()
+    site.now += 3600 * 73
+    site.server.away, site.server.refusal = True, 404
+    with pytest.raises(PacsRejectedError):
+        site.turn()
+    site.server.away = False
+    site.turn()
+    assert site.server.state(UID) == "CANCELED"
+
+
 def test_an_item_that_its_server_ended_is_followed_no_more(site: Site) -> None:
     site.server.items[UID] = work_item(UID, [ONE])
     site.turn()

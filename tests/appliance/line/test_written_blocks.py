@@ -16,7 +16,7 @@ from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import SlideRow
 from appliance.line.analyze_slide import identify_slide
 from appliance.line.context import Done, StepContext
-from appliance.line.slide_steps import finish_identify
+from appliance.line.slide_steps import finish_identify, former_accession
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
 from appliance.slides.general import GeneralSlide
@@ -44,7 +44,9 @@ def identified(context: StepContext, name: str, seed: int) -> SlideRow:
     with context.ledger.transaction() as tx:
         row = tx.slide_of_path(str(path))
         assert row is not None
-    found = identify_slide(path, context.settings, json.loads(row.said), former=row.accession)
+    found = identify_slide(
+        path, context.settings, json.loads(row.said), former=former_accession(row)
+    )
     with context.ledger.transaction() as tx:
         row = tx.slide_of_path(str(path))
         assert row is not None
@@ -102,3 +104,26 @@ def test_an_accession_that_was_kept_without_its_prefix_is_read_again_under_it(
             kept.accession, kept.state = former, SlideState.ARRIVED
             tx.session.add(kept)
         assert identified(context, "01-S26-00031_A1_HER2.svs", 1).accession == expected
+
+
+def test_a_sidecar_takes_a_slide_from_the_accession_that_it_was_kept_under(
+    context: StepContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is corrected counts, and so does one that is taken away."""
+    monkeypatch.setattr(GeneralSlide, "properties", {"aperio.Barcode": "01-S26-00031;A1"})
+    name = "01-S26-00031_A1_HER2.svs"
+    sidecar = context.settings.watch.folder / f"{name}.tandem.toml"
+    for told, expected in (
+        ("S26-00031", "S26-00031"),
+        ("01-S26-00031", "01-S26-00031"),
+        ("S26-00031", "S26-00031"),
+        ("", "01-S26-00031"),
+    ):
+        sidecar.write_text(f'accession = "{told}"\n') if told else sidecar.unlink()
+        row = identified(context, name, 1)
+        assert row.accession == expected
+        with context.ledger.transaction() as tx:
+            kept = tx.slide(row.id or 0)
+            assert kept is not None
+            kept.state = SlideState.ARRIVED
+            tx.session.add(kept)

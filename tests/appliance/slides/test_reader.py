@@ -149,7 +149,8 @@ def test_mrxs_is_known_in_any_case_of_its_suffix(
 
 
 @pytest.mark.parametrize(
-    ("number", "told"), [(errno.EMFILE, True), (errno.EBUSY, False), (errno.ELOOP, False)]
+    ("number", "told"),
+    [(errno.EMFILE, True), (errno.ESTALE, True), (errno.EBUSY, False), (errno.ELOOP, False)],
 )
 def test_what_a_machine_without_open_files_cannot_read_is_not_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: bool

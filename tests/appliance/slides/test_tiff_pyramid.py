@@ -101,9 +101,12 @@ def test_two_pictures_of_one_size_are_not_chosen_between(tmp_path: Path) -> None
     assert caught.value.reason is QuarantineReason.UNSUPPORTED
 
 
-def write_scenes(path: Path, parts: list[tuple[str, int, bool]]) -> Path:
+def write_scenes(path: Path, parts: list[tuple[str, int, bool]], *, stained: bool = False) -> Path:
     """Write levels (picture A or B, factor, whether it is marked as reduced) in this order."""
     scenes = {"A": picture(), "B": np.ascontiguousarray(picture()[::-1, ::-1])}
+    if stained:  # the difference of its channels is most of what two H&E pictures have in common
+        tint = np.array([0.8, 0.35, 0.7])
+        scenes = {name: (40 + tint * (215 - p)).astype(np.uint8) for name, p in scenes.items()}
     with TiffWriter(path) as writer:
         for name, factor, reduced in parts:
             height, width = (edge // factor for edge in (HEIGHT, WIDTH))
@@ -112,21 +115,23 @@ def write_scenes(path: Path, parts: list[tuple[str, int, bool]]) -> Path:
     return path
 
 
+@pytest.mark.parametrize("stained", [False, True])
 @pytest.mark.parametrize(
     "parts",
     [
         [("A", 1, False), ("A", 4, True), ("B", 1, False), ("B", 4, True)],
+        [("A", 1, False), ("A", 1, False), ("A", 4, True)],  # focal planes
         [("A", 1, False), ("A", 4, True), ("B", 2, False), ("B", 8, True)],
         [("A", 1, False), ("B", 2, False), ("A", 4, True), ("B", 8, True)],
         [("A", 1, False), ("B", 2, False), ("A", 4, False), ("B", 8, False)],
     ],
 )
 def test_two_scenes_of_a_plain_tiff_are_not_chosen_between(
-    tmp_path: Path, parts: list[tuple[str, int, bool]]
+    tmp_path: Path, parts: list[tuple[str, int, bool]], stained: bool
 ) -> None:
     """Overview and tiles came from different ones: their levels lie between each other."""
     with pytest.raises(SlideError, match="several scenes") as caught:
-        open_facts(write_scenes(tmp_path / "S26-1_A1_HE.tiff", parts))
+        open_facts(write_scenes(tmp_path / "S26-1_A1_HE.tiff", parts, stained=stained))
     assert caught.value.reason is QuarantineReason.UNSUPPORTED
 
 

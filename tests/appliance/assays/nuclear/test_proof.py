@@ -18,6 +18,7 @@ from appliance.settings.settings import Settings
         ((146, 0, 0, 4), (97, 0, 0, 3), "low positive", {"internal-control-missing"}),
         # Beside a large negative tumor: five of 2,500 may be pigment, of 40 they are not.
         ((60_000, 0, 0, 0), (2495, 5, 0, 0), "negative", {"internal-control-missing"}),
+        ((450, 0, 0, 0), (1995, 5, 0, 0), "negative", {"internal-control-missing"}),
         ((60_000, 0, 0, 0), (35, 5, 0, 0), "negative", set()),
         ((60_000, 0, 0, 0), (2480, 20, 0, 0), "negative", set()),
         # Of both together they are more than 0.2 %.
