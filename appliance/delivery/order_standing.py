@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from appliance.delivery.hl7_fields import Segment, repetitions, whole
-from dicom.order import Order
+from dicom.order import Order, one_patient
 
 MessagePlace: TypeAlias = tuple[str, float, str, int]
 """Place of a message among all: its time, that of its file, the file's name, and the line."""
@@ -86,8 +86,10 @@ class OrderEntry:
         return not self.is_new and (issued or self.patient == other.patient)
 
     def _corrects_patient(self, other: OrderEntry) -> bool:
-        changes = bool(self.placer) and self.order is not None and not self.is_new
-        return changes and self.patient != other.patient
+        if not self.placer or self.is_new or self.order is None or other.order is None:
+            return False
+        # A system may list the IDs of one patient in another order, or some of them alone.
+        return self.patient != other.patient and not one_patient((self.order, other.order))
 
     def _asks_the_same(self, other: OrderEntry) -> bool:
         """Return whether it is about the tests of another: of all, or to take it back, of one."""

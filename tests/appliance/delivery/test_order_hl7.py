@@ -346,6 +346,16 @@ def test_another_patient_of_a_changed_order_corrects_all_of_its_number(
     assert {order.patient_id for order in read(tmp_path).of("S1")} == {"815"}
 
 
+@pytest.mark.parametrize("ids", ["77^^^KASSE^PI~4711^^^KLINIK^MR", "77^^^KASSE^PI"])
+def test_another_id_of_the_patient_of_a_changed_order_is_no_correction(
+    ids: str, tmp_path: Path
+) -> None:
+    put(tmp_path, "1.hl7", message("OML^O21", *ordered("NW P1 S1 HER2", "NW P1 S1 ER")))
+    changed = message("OML^O21", *ordered("SC P1 S1 HER2"), at="20261121")
+    put(tmp_path, "2.hl7", changed.replace("4711^^^KLINIK&1.2.3&ISO^MR~77^^^KASSE^SS", ids))
+    assert asked_of(read(tmp_path), "S1") == ["ER", "HER2"]
+
+
 def test_thousands_of_orders_of_one_number_are_not_compared_with_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
