@@ -16,9 +16,10 @@ _Group: TypeAlias = tuple[tuple[str, str, str], str, str]
 
 
 class AskedTest(NamedTuple):
-    """Test of OBR-4, case-folded: its code, the code's system, and all codes and texts."""
+    """Test of OBR-4, case-folded: its code and text, the code's system, and all codes and texts."""
 
     code: str
+    text: str
     system: str
     names: frozenset[str]
 
@@ -28,16 +29,20 @@ class AskedTest(NamedTuple):
         where = repetitions(request, 4)[:1]
         parts = [whole(each, number).casefold() for each in where for number in range(1, 6)]
         code, text, system, *others = parts or [""] * 5
-        return cls(code, system, frozenset({code, text, *others} - {""}))
+        return cls(code, text, system, frozenset({code, text, *others} - {""}))
 
     def is_same(self, other: AskedTest) -> bool:
         """Return whether two tests may be one: they have a code or a text in common.
 
-        Two codes of one system decide: a billing code is that of many stains.
+        Two codes of one system decide. An alternate code or text of both does not: a billing code
+        is that of many stains.
         """
         if self.code and other.code and self.system == other.system:
             return self.code == other.code
-        return bool(self.names & other.names)
+        mine, its = ({each.code, each.text} - {""} for each in (self, other))
+        if not mine or not its:
+            return bool(self.names & other.names)
+        return bool(mine & other.names or its & self.names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

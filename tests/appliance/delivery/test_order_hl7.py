@@ -291,6 +291,12 @@ def asked_of(read: OrdersRead, accession: str) -> list[str]:
             ["HER2", "IHC", "IHC", "KI67"],
         ),
         ([("NW P1 S1 H2^HER2^L^99^IHC^C",), ("CA P1 S1 K6^KI67^L^99^IHC^C",)], ["HER2", "IHC"]),
+        *(
+            ([(f"NW P1 S1 {her2}^99^IHC^C",), (f"{control} P1 S1 K6^KI67^L^99^IHC^C",)], asked)
+            for her2 in ("85319-2^HER2^LN", "^HER2^")
+            for control, asked in (("NW", ["HER2", "IHC", "IHC", "KI67"]), ("CA", ["HER2", "IHC"]))
+        ),
+        ([("NW P1 S1 ^^^99^IHC^C",), ("CA P1 S1 K6^KI67^L^99^IHC^C",)], []),
     ],
 )
 def test_orders_that_share_a_number_do_not_replace_each_other(
