@@ -25,6 +25,9 @@ UNIVERSAL_TYPES = frozenset({"DNS", "EUI64", "ISO", "URI", "UUID", "X400", "X500
 _BLOCK = re.compile(r"[A-Z]{1,2}\d{1,3}")
 _USUAL = re.compile(r"[A-Z]{1,2}\d{1,3}|\d{1,3}[A-Z]?|[A-Z]|(\d{1,3})-(\d{1,3})")
 """Forms of a block; the last one may be a block of a part, or several blocks."""
+_FORMS = tuple(map(re.compile, (r"[A-Z]{2,3}", r"[IVX]{1,5}", r"\d{1,3}\.\d{1,3}")))
+"""Forms of a block that others of a laboratory have where a slide's own has it."""
+_RANGE = re.compile(r"\s*([A-Z]{1,2})(\d{1,3})\s*[\N{EN DASH}-]\s*\1(\d{1,3})\s*")
 _PART = re.compile(r"(?:PT?|SP|T)(?=\d+$)")
 """Mark of a part of the specimen, which laboratories write in place of a block."""
 _SEPARATORS = re.compile(r"[\s;:_./#^-]+")
@@ -234,17 +237,33 @@ def block_key(block: str) -> str:
 def are_others(blocks: Iterable[str], block: str) -> bool:
     """Return whether an order names blocks, and all are surely others than a slide's block.
 
-    A block that cannot be read, and a part's mark, may be any.
+    A block that cannot be read, and a part's mark, may be any. One of the form of the slide's own,
+    such as III of II, is another.
     """
     named = [part for each in blocks for part in texts_in(each)]
     return bool(named) and all(_is_other(each, block_key(block)) for each in named)
 
 
-def _is_other(written: str, wanted: str) -> bool:
+def name_block(blocks: Iterable[str], block: str) -> bool:
+    """Return whether blocks of an order name a slide's block surely."""
+    wanted = block_key(block)
+    return any(wanted in _names(each) for part in blocks for each in texts_in(part))
+
+
+def _names(written: str) -> tuple[str, ...]:
     key = block_key(written)
-    words = re.findall(r"[^\W_]+", key)
+    return key, *re.findall(r"[^\W_]+", key)
+
+
+def _is_other(written: str, wanted: str) -> bool:
+    key, *words = _names(written)
     if wanted in (key, *words):
         return False
+    if any(form.fullmatch(key) and form.fullmatch(wanted) for form in _FORMS):
+        return True
+    if (several := _RANGE.fullmatch(written.upper())) and wanted.startswith(several[1]):
+        number = wanted.removeprefix(several[1])
+        return number.isdecimal() and not int(several[2]) <= int(number) <= int(several[3])
     if usual := _USUAL.fullmatch(key):
         if usual[1] and wanted.isdecimal():
             return not int(usual[1]) <= int(wanted) <= int(usual[2])

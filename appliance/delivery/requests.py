@@ -12,7 +12,7 @@ from appliance.delivery.orders import kept_order, they_know
 from appliance.domain import UNIDENTIFIED, Stain
 from appliance.findings.findings import Findings
 from appliance.settings.settings import Settings
-from dicom.order import are_others
+from dicom.order import are_others, name_block
 from dicom.request import NO_REQUEST, OrderedRequest, common_request, one_request
 
 REQUEST_NAME, NOTE_NAME = "request.json", "note.txt"
@@ -52,7 +52,8 @@ def answered_request(
 
     An order that names the block and the stain comes before one for all stains (`orders.general`,
     or without a text). Where several orders are left, only what they have in common is stated: a
-    laboratory's system would file the result under a wrong order.
+    laboratory's system would file the result under a wrong order. One whose block cannot be read
+    counts where none names this block.
     """
     kept = kept_order(accession, settings)
     if kept is None:
@@ -67,9 +68,16 @@ def answered_request(
             named.append(each)
         elif not each.asked or general & {text.casefold() for text in each.asked}:
             for_all.append(each)
-    found, note = named or for_all, ""
+    found, note = _surest(named or for_all, block), ""
     one = one_request(found) if found else NO_REQUEST
     if one is None:
         one = common_request(found)
         note = f"{they_know(settings)} several orders for this stain: results state what is common"
     return replace(one, accession_issuer=kept.accession_issuer, blocks=(), asked=()), note
+
+
+def _surest(found: list[OrderedRequest], block: str) -> list[OrderedRequest]:
+    """Requests without those that only may be of a block, where some name it surely."""
+    if not any(name_block(each.blocks, block) for each in found):
+        return found
+    return [each for each in found if not each.blocks or name_block(each.blocks, block)]

@@ -115,3 +115,42 @@ def test_a_result_answers_the_order_of_several_blocks_or_of_one_that_cannot_be_r
     assert answered_request("S26-1", "B1", Stain("HER2"), settings)[0].placer == (
         "" if sure else "P-7"
     )
+
+
+@pytest.mark.parametrize(
+    ("cell", "other", "block"),
+    [
+        *(("A1", other, "A1") for other in ("Mamma", "T1", "A3-A5", "A1 Mamma, Mamma")),
+        *(("A1 Mamma", other, "A1") for other in ("Mamma", "A3 - A5")),
+        *(("II", "III", "II"), ("AA", "AB", "AA"), ("1.2", "1.3", "1.2"), ("T1", "T2", "T1")),
+    ],
+)
+def test_a_result_answers_the_order_that_names_its_block_surely(
+    cell: str, other: str, block: str, tmp_path: Path
+) -> None:
+    table = tmp_path / "orders.csv"
+    head = "Accession;Patient ID;Block;Stain;Placer;Filler\n"
+    # The order of the block has no number of the filler: it does not get that of the other one.
+    placer = "P-1" if other == "A1 Mamma, Mamma" else "P-2"
+    rows = f'S26-1;4711;"{cell}";HER2;P-1;\nS26-1;4711;"{other}";HER2;{placer};F-2\n'
+    table.write_text(head + rows)
+    os.utime(table, (time.time() - 600,) * 2)
+    settings = Settings(state_dir=tmp_path / "state", orders=Orders(csv=table))
+    ask_orders("S26-1", settings)
+    request, note = answered_request("S26-1", block, Stain("HER2"), settings)
+    assert (request.placer, note) == ("P-1", "")
+    assert request.filler == ("" if placer == "P-2" else "F-2")
+
+
+@pytest.mark.parametrize(
+    ("cell", "block"), [("A3-A5", "A1"), ("AB", "AA"), ("III", "II"), ("1.3", "1.2")]
+)
+def test_a_result_does_not_answer_the_order_of_another_block_alone(
+    cell: str, block: str, tmp_path: Path
+) -> None:
+    table = tmp_path / "orders.csv"
+    table.write_text(f"Accession;Patient ID;Block;Stain;Placer\nS26-1;4711;{cell};HER2;P-7\n")
+    os.utime(table, (time.time() - 600,) * 2)
+    settings = Settings(state_dir=tmp_path / "state", orders=Orders(csv=table))
+    ask_orders("S26-1", settings)
+    assert answered_request("S26-1", block, Stain("HER2"), settings)[0].placer == ""
