@@ -19,8 +19,12 @@ _GENES = re.compile(
 _SEQUENCING = re.compile(
     r"(?<![a-zäöüß])(?:ngs|(?:q|rt-?)?pcr|sequen[cz]\w*|mutation\w*)(?![a-zäöüß])", re.IGNORECASE
 )
-_SEQUENCED = re.compile(r"(?:[\W_]|genes?|gen|exons?\W*\d*|[dr]na|for|für|of)*+", re.IGNORECASE)
-"""What may stand between a stain and the word that makes it a gene which is sequenced."""
+_APART = re.compile(
+    r"(?<![a-zäöüß])(?:before|prior|then|after|known|vor|nach|dann|zu[mr]?|bei|bekannt\w*)"
+    r"(?![a-zäöüß])",
+    re.IGNORECASE,
+)
+"""What stands between a stain and a word of sequencing that is another thing."""
 _ANTIBODY = re.compile(
     r"(?<![a-zäöüß\d])(?:er|pg?r|ki[ -]?67|mib-?1|p\d\d|c[dk][ -]?\d+|gata-?3|pd-?l1|e-?cad\w*"
     r"|(?:o?e|ö)strogen\w*|progesteron\w*)(?![a-zäöüß\d])",
@@ -33,10 +37,10 @@ _CONTROL = re.compile(
     re.IGNORECASE,
 )
 _IMMUNO = re.compile(r"(?<![a-zäöüß])(?:ih[ck]|icc|immun\w*)(?![a-zäöüß])", re.IGNORECASE)
-_BESIDE = re.compile(r"(?:[\W_]|(?:neg|pos|immun)\w*+|ih[ck]|for|für|of)*+", re.IGNORECASE)
+_BESIDE = re.compile(r"(?:[\W_]|(?:neg|pos|immun)\w*+|ih[ck]|icc|for|für|of)*+", re.IGNORECASE)
 """What may stand between a stain and the word that makes it a control."""
-_IMMUNO_BESIDE = re.compile(r"[\s-]*+(?:(?:ih[ck]|icc|immun\w*+)[\s-]*+)++", re.IGNORECASE)
-"""What must stand between them where the same thing names IHC: ``HER2 IHC control``."""
+_SIDE_NOTE = re.compile(r"[(\[](?:[\W_]|(?:neg|pos)\w*+)*+\Z", re.IGNORECASE)
+"""Bracket with a control that is cut beside a stain: ``HER2 IHC (pos. control)``."""
 _BORDER = re.compile(r"[,;+|\n]|(?<=\s)(?:&|and|und|et|plus|sowie)(?=\s)", re.IGNORECASE)
 """Border between things that a text asks for."""
 _BETWEEN = r"\s_.&+/-"
@@ -76,7 +80,8 @@ def stain_codes(text: str, vocabulary: Mapping[str, Sequence[str]]) -> list[str]
         # A catalog's name: "HER2, breast, FISH".
         if len({hit.stain for hit in hits}) == 1 and not _IMMUNO.search(text):
             rest, genes = _GENES.subn("", text[start:stop])
-            if genes and not re.search(r"[^\W_]", _SEQUENCING.sub("", rest)):
+            rest, sequenced = _SEQUENCING.subn("", rest)
+            if (genes or (sequenced and _is_catalogs(text))) and not re.search(r"[^\W_]", rest):
                 return []
     return [stain for stain in vocabulary if stain in asked]
 
@@ -99,6 +104,11 @@ def _items(text: str, hits: Sequence[_Hit]) -> Iterator[tuple[int, int]]:
     yield start, len(text)
 
 
+def _is_catalogs(text: str) -> bool:
+    """Return whether a text may name one test: it has only commas, and no other antibody."""
+    return not _ANTIBODY.search(text) and {border[0] for border in _BORDER.finditer(text)} <= {","}
+
+
 def _no_immunostains(text: str, start: int, stop: int, hits: Sequence[_Hit]) -> set[str]:
     """Stains of an item that its words of genes and of controls turn into something else."""
     found: set[str] = set()
@@ -109,20 +119,29 @@ def _no_immunostains(text: str, start: int, stop: int, hits: Sequence[_Hit]) -> 
             found.add((before[-1] if before else hits[0]).stain)
         if not _ANTIBODY.search(text, start, stop):
             for word in _SEQUENCING.finditer(text, start, stop):
-                found |= _stains_beside(word, _SEQUENCED, hits)
+                before = [hit for hit in hits if hit.start < word.start()]
+                hit = before[-1] if before else hits[0]
+                if not _APART.search(_between(word, hit)):
+                    found.add(hit.stain)
     for word in _CONTROL.finditer(text, start, stop):
-        found |= _stains_beside(word, _IMMUNO_BESIDE if immuno else _BESIDE, hits)
+        for hit in hits:
+            between = _between(word, hit)
+            is_noted = immuno and hit.start < word.start() and _is_side_note(between)
+            if _BESIDE.fullmatch(between) and not is_noted:
+                found.add(hit.stain)
     return found
 
 
-def _stains_beside(word: re.Match[str], between: re.Pattern[str], hits: Sequence[_Hit]) -> set[str]:
-    """Stains beside a word; `between` is what may stand between them."""
-    found: set[str] = set()
-    for hit in hits:
-        first, last = sorted((hit[:2], word.span()))
-        if between.fullmatch(word.string, first[1], max(first[1], last[0])):
-            found.add(hit.stain)
-    return found
+def _is_side_note(between: str) -> bool:
+    """Return whether a control behind a stain is cut beside it: ``IHC HER2 pos. control``."""
+    marked = re.search(r"neg|pos", between, re.IGNORECASE) and not _IMMUNO.search(between)
+    return bool(marked or _SIDE_NOTE.search(between))
+
+
+def _between(word: re.Match[str], hit: _Hit) -> str:
+    """Text between a stain and another word."""
+    first, last = sorted((hit[:2], word.span()))
+    return word.string[first[1] : last[0]]
 
 
 def _plain(word: str) -> str:

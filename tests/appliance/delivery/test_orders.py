@@ -418,6 +418,9 @@ def test_doctor_tells_each_source_with_its_number_of_orders(
         *(((f"HER2 {text}",), ["HER2"]) for text in ("bei bekannter BRCA-Mutation", "vor NGS")),
         *(((f"ER PR HER2{text} NGS",), ["HER2"]) for text in (" Ki67,", "")),
         (("Nachbestellung HER2 zu NGS",), ["HER2"]),
+        *(((text,), ["HER2"]) for text in ("HER2 prior to NGS", "NGS then HER2", "HER2 and NGS")),
+        (("IHC HER2 mit pos. Kontrolle",), ["HER2"]),
+        (("ER, H&E, HER2 by NGS",), ["HE"]),
         (("BRAF mutation, HER2",), ["HER2"]),
         (("Fishman biopsy HER2",), ["HER2"]),
         (("Probe HER2",), ["HER2"]),
@@ -438,7 +441,12 @@ def test_stains_of_an_order(texts: tuple[str, ...], stains: list[str]) -> None:
         *("HER2 Hybridisierung", "HER2 in situ hybridization", "HER2 FISH検査", "FISH for HER-2"),
         *("HER2 Amplification NGS", "HER2 mutation", "HER2, breast, FISH", "HER-2 (HER2) FISH"),
         *("HER2 NGS", "PCR für HER2", "HER2 Exon 20 Mutation", "Control of HER2", "HER2 (NGS)"),
+        *("HER2 by NGS", "NGS panel: HER2", "HER2 gene panel (NGS)", "HER2 via PCR"),
+        *("HER2 tissue NGS", "HER2/neu mRNA RT-PCR", "HER2 point mutation", "HER2, breast, NGS"),
+        *("HER2 exon 20 insertion mutation", "HER2 status by NGS", "ER, HER2 by NGS"),
         *("HER2 negative control", "HER2 Neg. Kontrolle", "HER2 IHC control", "Control: HER2"),
+        *("HER2 IHC negative control", "Negativkontrolle HER2 IHC", "IHC control HER2"),
+        *("HER2 (IHC) control", "HER2 IHC neg. control", "HER2 ICC control", "(HER2 IHC control)"),
     ],
 )
 def test_hybridization_sequencing_and_controls_are_no_immunostain(text: str) -> None:
