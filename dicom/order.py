@@ -250,6 +250,12 @@ def name_block(blocks: Iterable[str], block: str) -> bool:
     return any(wanted in _names(each) for part in blocks for each in texts_in(part))
 
 
+def names_several(written: str) -> bool:
+    """Return whether a cell names several blocks, such as ``A2, A3``: none of them alone."""
+    words = re.findall(r"[^\W_]+", block_key(written))
+    return len(texts_in(written)) > 1 or sum(map(bool, map(_BLOCK.fullmatch, words))) > 1
+
+
 def _names(written: str) -> tuple[str, ...]:
     key = block_key(written)
     return key, *re.findall(r"[^\W_]+", key)

@@ -29,7 +29,14 @@ from appliance.settings.tls import Worklist
 from dicom import pacs
 from dicom.association import PacsAddress
 from dicom.errors import PacsRejectedError, PacsUnavailableError
-from dicom.order import Order, OrderedSpecimen, block_key, one_patient
+from dicom.order import (
+    Order,
+    OrderedSpecimen,
+    block_key,
+    name_block,
+    names_several,
+    one_patient,
+)
 from dicom.request import with_later
 from dicom.study import StudyFacts
 from dicom.uids import deterministic_uid
@@ -84,18 +91,23 @@ def ordered_specimen(
 ) -> OrderedSpecimen | None:
     """Return the specimen of a slide by the kept order; None where the order does not tell one.
 
-    The container is that of the order only where it is said to have this stain.
+    A row of several blocks, or with other words beside the block, counts where none names the block
+    alone. The container is that of the order only where it is said to have this stain, and of no
+    other block.
     """
     kept = kept_order(accession, settings)
     if kept is None:
         return None
     words = vocabulary(settings)
-    found = [each for each in kept.specimens if block_key(each.block) == block_key(block)]
+    exact = [each for each in kept.specimens if block_key(each.block) == block_key(block)]
+    found = exact or [each for each in kept.specimens if name_block((each.block,), block)]
     ids = {each.specimen_id for each in found if each.specimen_id}
     glass = {
         each.container_id
         for each in found
         if each.container_id and stain_codes(each.stain, words) == [stain]
+        # The slides of several blocks are not one container.
+        if exact or not names_several(each.block)
     }
     if len(ids) > 1 or len(glass) > 1 or not (ids or glass):
         return None

@@ -243,6 +243,29 @@ def test_a_block_of_a_table_is_that_of_the_slide_however_it_is_written(
     )
 
 
+@pytest.mark.parametrize(
+    ("rows", "block", "ids"),
+    [
+        (("A1 Mamma;HER2;SP-1;G1", "A2 Mamma;HER2;SP-2;G2"), "A1", ("SP-1", "G1")),
+        (("A1 Mamma;HER2;SP-1;G1", "A1;HE;SP-2;G2"), "A1", ("SP-2", "")),
+        (("A1 Mamma;HER2;SP-1;G1", "A1 Haut;HER2;SP-2;G2"), "A1", None),
+        # One glass is not that of both blocks.
+        (("A1;HER2;SP-1;G1", "A2, A3;HER2;SP-2;G2"), "A3", ("SP-2", "")),
+        # Whose blocks cannot be read may be of any, and names none.
+        (("Mamma;HER2;SP-1;G1",), "A1", None),
+        ((";HER2;SP-1;G1",), "A1", None),
+    ],
+)
+def test_the_specimen_of_a_row_with_more_than_the_block(
+    rows: tuple[str, ...], block: str, ids: tuple[str, str] | None, lab: Laboratory
+) -> None:
+    head = "Accession;Patient ID;Block;Stain;Specimen;Container\n"
+    lab.write(lab.csv, head + "".join(f"S26-1;4711;{row}\n" for row in rows))
+    ask_orders("S26-1", lab.settings)
+    specimen = ordered_specimen("S26-1", block, "HER2", lab.settings)
+    assert (specimen and (specimen.specimen_id, specimen.container_id)) == ids
+
+
 def test_an_order_for_all_stains_counts_where_none_names_the_stain(lab: Laboratory) -> None:
     lab.table()
     lab.message(HL7.replace("HE^H&E", "B^Breast biopsy"))
