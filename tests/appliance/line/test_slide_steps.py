@@ -112,7 +112,8 @@ def scanned(context: StepContext, written: Written) -> Path:
     """Write a scanner's DICOM into the watched folder."""
     folder = context.settings.state_dir.with_name("made")
     slide = write_svs(folder.with_suffix(".svs"))
-    (made,) = convert_slide(slide, folder, identity("HE"), mpp=MPP).paths[:1]
+    levels = convert_slide(slide, folder, identity("HE"), mpp=MPP).paths
+    made = max(levels, key=lambda path: path.stat().st_size)  # a coarse level alone waits
     return rewritten(made, context.settings.watch.folder / "a.dcm", written, px=True)
 
 
