@@ -34,13 +34,15 @@ from appliance.settings.settings_file import load_settings
 
 
 @pytest.fixture(autouse=True)
-def main_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Restore `__main__`.
+def server_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restore `__main__`, and forget what pages shared: settings and ledger of the test before.
 
     Streamlit replaces `__main__` by each page and leaves it there; a process pool of a later test
     would then start its workers from a page.
     """
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+    if "streamlit" in sys.modules:  # it takes a second to load
+        sys.modules["streamlit"].cache_resource.clear()
 
 
 def thumbnail(color: tuple[int, int, int], seed: int) -> NDArray[np.uint8]:
