@@ -24,7 +24,7 @@ _APART = re.compile(
     r"(?![a-zäöüß])",
     re.IGNORECASE,
 )
-"""What stands between a stain and a word of sequencing that is another thing."""
+"""Words between a stain and a word of sequencing that make the latter another thing."""
 _ANTIBODY = re.compile(
     r"(?<![a-zäöüß\d])(?:er|pg?r|ki[ -]?67|mib-?1|p\d\d|c[dk][ -]?\d+|gata-?3|pd-?l1|e-?cad\w*"
     r"|(?:o?e|ö)strogen\w*|progesteron\w*)(?![a-zäöüß\d])",
@@ -38,7 +38,7 @@ _CONTROL = re.compile(
 )
 _IMMUNO = re.compile(r"(?<![a-zäöüß])(?:ih[ck]|icc|immun\w*)(?![a-zäöüß])", re.IGNORECASE)
 _BESIDE = re.compile(r"(?:[\W_]|(?:neg|pos|immun)\w*+|ih[ck]|icc|for|für|of)*+", re.IGNORECASE)
-"""What may stand between a stain and the word that makes it a control."""
+"""Words that may stand between a stain and the word that makes it a control."""
 _SIDE_NOTE = re.compile(r"[(\[](?:[\W_]|(?:neg|pos)\w*+)*+\Z", re.IGNORECASE)
 """Bracket with a control that is cut beside a stain: ``HER2 IHC (pos. control)``."""
 _BORDER = re.compile(r"[,;+|\n]|(?<=\s)(?:&|and|und|et|plus|sowie)(?=\s)", re.IGNORECASE)

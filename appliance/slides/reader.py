@@ -93,10 +93,10 @@ class SlideReader:
         opened = cls.open(place_of(facts.path), mpp=facts.mpp)
         size = opened.facts.width_px, opened.facts.height_px
         if size != (facts.width_px, facts.height_px):
-            opened.__exit__(None, None, None)
             known = f"{facts.width_px} x {facts.height_px} px"
             detail = f"it opens with {size[0]} x {size[1]} px, and has {known}"
-            raise SlideError(QuarantineReason.DAMAGED, detail)
+            with opened:
+                raise SlideError(QuarantineReason.DAMAGED, detail)
         return opened
 
     def __enter__(self) -> SlideReader:

@@ -34,8 +34,8 @@ _NO_BLOCK = re.compile(
 NUMBER = re.compile(r"\d{1,2}")
 _PART_ALONE = re.compile(r"PT?\d{1,2}", re.IGNORECASE)
 """Mark of a part that is the block where no other one is there."""
-_MORE = re.compile(r"[A-Z]|(?!(?:19|20)\d{2})\d{1,4}|I{1,3}|IV|VI{0,3}|IX", re.IGNORECASE)
-"""What may be the block of a part in front of it; a year is none."""
+_MORE = re.compile(r"([A-Z])\1?|(?!(?:19|20)\d{2})\d{1,4}|I{1,3}|IV|VI{0,3}|IX", re.IGNORECASE)
+"""Word that may be the block of a part in front of it; a year is none."""
 _WORD_OF_BLOCK = re.compile(
     r"(?:(?:PARAFFIN)?BLO(?:CK?|K)|BLK?|KAPSEL|[CK]ASSETTE|NR|NO)(?P<number>\d{1,2})?",
     re.IGNORECASE,

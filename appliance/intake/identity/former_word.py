@@ -1,4 +1,4 @@
-"""What was known of a slide before: a person's word on other bytes, and its former accession."""
+"""Former knowledge of a slide: a person's word on other bytes, and its former accession."""
 
 from __future__ import annotations
 

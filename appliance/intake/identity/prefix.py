@@ -1,4 +1,4 @@
-"""What is joined to an accession in front of it: a number of the site, or a word without meaning.
+"""Prefix joined to an accession: a number of the site, or a word without meaning.
 
 ``01-S26-00031`` and ``02-S26-00031`` may be two patients' of two sites that share their numbers.
 """

@@ -148,7 +148,7 @@ OTHER_NAMES = [
     [(*names, True) for names in SAME_NAMES] + [(*names, False) for names in OTHER_NAMES],
 )
 def test_writings_of_one_name(one: str, other: str, same: bool) -> None:
-    """Of headers and orders, and of two orders."""
+    """Names of headers and orders, and of two orders, are compared alike."""
     slides = Patient(patient_id="7", name=one), Patient(patient_id="7", name=other)
     orders = [Order(patient_id="7", patient_name=name) for name in (one, other)]
     for first, second in (slides, slides[::-1]):

@@ -303,7 +303,7 @@ def test_a_queue_of_others_hides_no_item(site: Site, pages: bool, most: int, sea
 def test_an_item_that_is_gone_is_told_as_gone_by_a_server_without_a_second_resource(
     site: Site,
 ) -> None:
-    """Not as a server whose address is wrong, which the lane would wait for."""
+    """The lane would wait for a server whose address is wrong."""
     site.server.unknown = 405
     assert not ups.claim(WebAddress(url=site.server.url), UID, "1.2.3", "TANDEM")
 

@@ -115,7 +115,7 @@ def test_a_result_names_the_version_of_the_guideline_that_decided() -> None:
 
 
 def test_numbers_of_a_case_without_a_score_are_withheld() -> None:
-    """Nothing was scored: shares of 0 % are none, also where a person gives a score."""
+    """Shares of 0 % are none where nothing was scored, also where a person gives a score."""
     none = replace(
         some_findings(), score=None, percent=dict.fromkeys(CLASS_NAMES, 0.0), h_score=0.0,
         wsi_percent=0.0, wsi_percent_of_slide=0.0, cells=None, rois=(), read_outs=None, rule="",

@@ -19,7 +19,15 @@ def answer(path: Path, folder: Path) -> dict[str, object]:
 @pytest.mark.parametrize(
     "name",
     [
-        *("_1_A_1_HER2", " 1 A HER2", ";1;A;1;HER2", "_1.B.2_HE", "_I_A_HE", "_II-B-2_HE"),
+        *(
+            "_1_AA_HER2",
+            "_1_A_1_HER2",
+            " 1 A HER2",
+            ";1;A;1;HER2",
+            "_1.B.2_HE",
+            "_I_A_HE",
+            "_II-B-2_HE",
+        ),
         *("-A-001-HE", "_A_101_HE", "_A-102_HER2", "_1-001_HE", "_II-001_HE", "_A_4711_HE"),
         *("_A_Block 2_HE", " A Blk 2 HE", "_I_Nr.2_HE", "_2_Block A_HE", "_A_No2_HE"),
         *("_P2_1_HE", "_P2_3_HER2", "_PT2_3_HER2", "_P2_A_HE", "_A_II_HE", "_A. B. Meier_HE"),

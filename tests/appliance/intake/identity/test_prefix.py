@@ -1,4 +1,4 @@
-"""What is joined to an accession in front of it may tell two sites apart."""
+"""Prefixes of accessions: they may tell two sites apart."""
 
 from __future__ import annotations
 
