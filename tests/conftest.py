@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.daemon import Daemon
+from fixtures.daemon import Daemon, case_state
 from fixtures.judges import judge_versions
 from fixtures.orthanc import Orthanc
 
@@ -110,6 +110,30 @@ def small_case(tmp_path_factory: pytest.TempPathFactory) -> SyntheticCase:
 def other_case(tmp_path_factory: pytest.TempPathFactory) -> SyntheticCase:
     """Return a synthetic 3+ case of another block."""
     return drawn_once(tmp_path_factory, "other-case", 9, "3+")
+
+
+@pytest.fixture(scope="session")
+def readings(tmp_path_factory: pytest.TempPathFactory, small_case: SyntheticCase) -> Path:
+    """Return what a daemon reads of `small_case`, for `Daemon.has_read`: most of a case's time.
+
+    For tests of what comes after it. Scores, objects and deliveries are made by each of them.
+    """
+
+    def make(folder: Path) -> None:
+        daemon = Daemon(folder / "appliance")
+        daemon.drop(small_case.he_path, small_case.ihc_path)
+        try:
+            daemon.start()
+            daemon.wait(case_state("delivered"))
+            daemon.stop()
+        finally:
+            daemon.close()
+        for step in ("inspect", "tumor", "align", "stain"):
+            shutil.copytree(daemon.state / "artifacts" / step, folder / "artifacts" / step)
+        (folder / "artifacts").chmod(0o700)
+        shutil.rmtree(daemon.folder)
+
+    return made_once(tmp_path_factory, "readings", make) / "artifacts"
 
 
 @pytest.fixture(scope="session")

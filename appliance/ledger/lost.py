@@ -13,7 +13,7 @@ from appliance.ledger.backups import Backup, goes_on_from, newest_good
 from appliance.ledger.schema import columns_there
 from appliance.ledger.trouble import damaged
 
-ARTIFACTS = "artifacts"
+_ARTIFACTS = "artifacts"
 
 
 def check_not_lost(file: Path) -> None:
@@ -27,7 +27,7 @@ def check_not_lost(file: Path) -> None:
     size = file.stat().st_size if file.is_file() else None
     if size is None and (newest_good(file) or goes_on_from(file)):
         raise damaged(file, "the ledger is gone, and there are backups of it.")
-    if size == 0 and (newest_good(file) or _has_results(file)):
+    if size == 0 and (newest_good(file) or has_results(file)):
         raise damaged(file, "the ledger was emptied: the file has no bytes.")
 
 
@@ -49,7 +49,7 @@ def check_not_emptied(file: Path, connection: Connection, last: Backup | None) -
             "emptied or exchanged.",
         )
     empty = connection.exec_driver_sql("SELECT 1 FROM event LIMIT 1").first() is None
-    if empty and _has_results(file):
+    if empty and has_results(file):
         raise damaged(file, "the ledger was emptied: it has no events, and there are results.")
 
 
@@ -70,6 +70,7 @@ def _number(connection: Connection) -> int:
     return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
 
 
-def _has_results(file: Path) -> bool:
-    folder = file.parent / ARTIFACTS
+def has_results(file: Path) -> bool:
+    """Return whether something was made beside the ledger's file."""
+    folder = file.parent / _ARTIFACTS
     return folder.is_dir() and any(folder.iterdir())

@@ -42,7 +42,7 @@ _SCORING = ("advanced", "corrected", "confirmed")
 WITHDRAWN = "withdrawn"
 """Reason of a delivery that was taken out of the outbox before it was sent."""
 
-LEDGER, RESTORED = "ledger", "restored"
+LEDGER, RESTORED, BEGUN_ANEW = "ledger", "restored", "begun-anew"
 """Subject and code of the note that a backup took the ledger's place."""
 CLOCK_DOUBTED = "clock-doubted"
 """Code of its note that the wall clock was set far, or is odd."""

@@ -23,7 +23,8 @@ from appliance.ledger.backups import (
 )
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lock import LOCK_SLICE_MS, WriteLock
-from appliance.ledger.lost import ARTIFACTS, check_not_emptied, check_not_lost
+from appliance.ledger.lost import check_not_emptied, check_not_lost, has_results
+from appliance.ledger.queries import BEGUN_ANEW, LEDGER
 from appliance.ledger.reader import forbid_writes
 from appliance.ledger.schema import has_tables, is_older
 from appliance.ledger.trouble import damaged, told
@@ -48,7 +49,8 @@ def open_at_start(url: str, stop: threading.Event) -> Ledger:
     file = Path(url.removeprefix("sqlite:///"))
     restored: Backup | None = None
     check_not_lost(file)
-    if not file.is_file() and (file.parent / ARTIFACTS).is_dir():
+    begins_anew = not file.is_file() and has_results(file)
+    if begins_anew:
         log.warning("results are there, and no ledger: a new one begins")
     if file.is_file():
         lock = WriteLock(file, stop)
@@ -61,6 +63,8 @@ def open_at_start(url: str, stop: threading.Event) -> Ledger:
     with ledger.transaction() as tx:
         if restored is not None:
             tx.take_up(restored.name, time.time())
+        if begins_anew:  # an event: a ledger without any beside results was emptied
+            tx.note(LEDGER, BEGUN_ANEW, time.time())
         head = events.head(tx.session)
     if restored is not None:
         set_to_take_up(file, None)

@@ -25,7 +25,7 @@ def quarantined(status: dict[str, Any]) -> dict[str, str]:
 
 
 def test_each_bad_file_is_quarantined_with_its_own_reason(
-    daemon: Daemon, real: Path, small_case: SyntheticCase
+    daemon: Daemon, real: Path, small_case: SyntheticCase, readings: Path
 ) -> None:
     expected = {
         "broken.svs": "unreadable",
@@ -48,7 +48,7 @@ def test_each_bad_file_is_quarantined_with_its_own_reason(
     (daemon.scans / "S26-00010_A1_HE.svs").write_bytes(half[: len(half) // 2])
     (daemon.scans / "._junk.svs").write_bytes(b"junk")
     before = digests(daemon.scans)
-    daemon.start()
+    daemon.has_read(readings).start()
     status = daemon.wait(lambda s: len(quarantined(s)) == len(expected))
     found = quarantined(status)
     assert found.pop("S26-00010_A1_HE.svs") in ("damaged", "unreadable", "unsupported")

@@ -65,10 +65,10 @@ def was_touched(status: dict[str, Any]) -> bool:
 
 
 def test_a_persons_score_and_a_rerun_are_new_reports(
-    daemon: Daemon, small_case: SyntheticCase
+    daemon: Daemon, small_case: SyntheticCase, readings: Path
 ) -> None:
     daemon.drop(small_case.he_path, small_case.ihc_path)
-    daemon.start()
+    daemon.has_read(readings).start()
     before = daemon.wait(delivered(1))["cases"][0]
     bytes_before = {p: hashlib.sha256(p.read_bytes()).digest() for p in archived(daemon)}
     other = "1+" if before["score"] != "1+" else "2+"

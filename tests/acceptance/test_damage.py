@@ -41,7 +41,9 @@ class Held:
 
 
 @pytest.fixture(scope="module")
-def written(small_case: SyntheticCase, tmp_path_factory: pytest.TempPathFactory) -> Held:
+def written(
+    small_case: SyntheticCase, readings: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Held:
     """Analyze a case, and keep a copy of the state folder beside it."""
     folder = tmp_path_factory.mktemp("damage")
     peer, archive = Peer(folder / "peer"), folder / "archive"
@@ -54,7 +56,7 @@ def written(small_case: SyntheticCase, tmp_path_factory: pytest.TempPathFactory)
     )
     daemon.drop(small_case.he_path, small_case.ihc_path)
     try:
-        daemon.start()
+        daemon.has_read(readings).start()
         daemon.wait(case_state("written"))
         daemon.stop()
     finally:

@@ -124,13 +124,13 @@ def test_pacs_has_slides_segmentations_and_report_in_one_study(
 
 
 def test_pacs_outage_loses_nothing_and_duplicates_nothing(
-    tmp_path: Path, orthanc: Orthanc, small_case: SyntheticCase
+    tmp_path: Path, orthanc: Orthanc, small_case: SyntheticCase, readings: Path
 ) -> None:
     daemon = pacs_daemon(tmp_path / "appliance", orthanc)
     try:
         orthanc.stop()
         daemon.drop(small_case.he_path, small_case.ihc_path)
-        daemon.start()
+        daemon.has_read(readings).start()
         status = daemon.wait(lambda s: any(d["error"] for c in s["cases"] for d in c["deliveries"]))
         assert status["cases"][0]["state"] == "written"
         orthanc.start()
@@ -205,9 +205,9 @@ def test_stopped_while_reading_it_ends_at_once_and_goes_on_at_the_next_start(
     daemon.stop()
 
 
-def test_tampered_events_show(daemon: Daemon, small_case: SyntheticCase) -> None:
+def test_tampered_events_show(daemon: Daemon, small_case: SyntheticCase, readings: Path) -> None:
     daemon.drop(small_case.he_path)
-    daemon.start()
+    daemon.has_read(readings).start()
     daemon.wait(lambda s: bool(s["slides"]) and s["slides"][0]["state"] == "read")
     daemon.stop()
     path = daemon.state / "ledger.sqlite"

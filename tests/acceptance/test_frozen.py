@@ -13,14 +13,14 @@ SIDECAR = 'organ = "gastric"\nspecimen = "resection"\n'
 
 
 def test_a_changed_review_threshold_opens_no_slide(
-    tmp_path: Path, small_case: SyntheticCase
+    tmp_path: Path, small_case: SyntheticCase, readings: Path
 ) -> None:
     daemon = Daemon(tmp_path / "appliance")
     try:
         for path in (small_case.he_path, small_case.ihc_path):
             (daemon.scans / f"{path.stem}.tandem.toml").write_text(SIDECAR)
         daemon.drop(small_case.he_path, small_case.ihc_path)
-        daemon.start()
+        daemon.has_read(readings).start()
         first = daemon.wait(case_state("delivered"))["cases"][0]
         daemon.stop()
         assert not [r for r in first["review"] if "mm² of tumor" in r]

@@ -56,12 +56,14 @@ def test_odd_files_do_not_end_the_daemon(
     daemon.stop()
 
 
-def test_a_share_that_is_away_blames_no_slide(daemon: Daemon, small_case: SyntheticCase) -> None:
+def test_a_share_that_is_away_blames_no_slide(
+    daemon: Daemon, small_case: SyntheticCase, readings: Path
+) -> None:
     daemon.drop(small_case.he_path, small_case.ihc_path)
     for number in range(4):
         own = small_case.he_path.read_bytes() + bytes([1 + number])  # equal bytes are one slide
         (daemon.scans / f"S26-9000{number}_A1_HE.svs").write_bytes(own)
-    daemon.start()
+    daemon.has_read(readings).start()
     daemon.wait(lambda s: len(s["slides"]) == 6 and "arriving" not in _states(s))
     away = daemon.scans.with_name("away")
     daemon.scans.rename(away)

@@ -15,7 +15,10 @@ from models.synthesis.slides import SyntheticCase
 
 
 def test_a_table_fills_the_objects_and_bad_input_stops_nothing(
-    tmp_path: Path, small_case: SyntheticCase, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    small_case: SyntheticCase,
+    readings: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     accession = small_case.accession
     table, messages = tmp_path / "Aufträge.csv", tmp_path / "hl7"
@@ -42,7 +45,7 @@ def test_a_table_fills_the_objects_and_bad_input_stops_nothing(
         'before_sign_off = true\nfiller_number = "order"\n',
     )
     daemon.drop(small_case.he_path, small_case.ihc_path)
-    daemon.start()
+    daemon.has_read(readings).start()
     try:
         done = daemon.wait(case_state("delivered"))
         told = [step["text"] for slide in done["slides"] for step in slide["steps"]]
@@ -79,7 +82,7 @@ def test_a_table_fills_the_objects_and_bad_input_stops_nothing(
 
 
 def test_orders_that_name_two_patients_hold_the_case(
-    tmp_path: Path, small_case: SyntheticCase
+    tmp_path: Path, small_case: SyntheticCase, readings: Path
 ) -> None:
     accession = small_case.accession
     table, messages = tmp_path / "orders.csv", tmp_path / "hl7"
@@ -94,7 +97,7 @@ def test_orders_that_name_two_patients_hold_the_case(
         f'destinations = [{{kind = "folder"}}]\n[orders]\ncsv = "{table}"\nhl7 = "{messages}"\n',
     )
     daemon.drop(small_case.he_path, small_case.ihc_path)
-    daemon.start()
+    daemon.has_read(readings).start()
     try:
         case = daemon.wait(case_state("held"))["cases"][0]
         assert (case["score"], case["reason"], case["deliveries"]) == ("", "patients-differ", [])

@@ -39,7 +39,7 @@ def within(unit: Path, *writable: Path) -> list[str]:
 
 
 def test_a_service_waits_for_a_late_partner_and_delivers(
-    tmp_path: Path, small_case: SyntheticCase
+    tmp_path: Path, small_case: SyntheticCase, readings: Path
 ) -> None:
     """Confined as by systemd, where that can be done here."""
     daemon = Daemon(tmp_path / "appliance", extra="[pair]\npartner_timeout_hours = 0.001\n")
@@ -49,7 +49,7 @@ def test_a_service_waits_for_a_late_partner_and_delivers(
     manager = Manager(run)
     confined = [] if why_not_confined() else within(UNIT, daemon.state, run, scratch)
     try:
-        daemon.drop(small_case.ihc_path)
+        daemon.has_read(readings).drop(small_case.ihc_path)
         daemon.start(confined, manager.environment | {"TMPDIR": str(scratch)})
         manager.wait("READY=1")
         status = daemon.wait(case_state("partnerless"))

@@ -107,12 +107,12 @@ def test_two_scans_of_a_day_and_two_names_of_a_scan_ask_a_person(
 
 
 def test_a_slide_that_was_misidentified_is_set_after_delivery(
-    daemon: Daemon, small_case: SyntheticCase
+    daemon: Daemon, small_case: SyntheticCase, readings: Path
 ) -> None:
     he, ihc = small_case.he_path, small_case.ihc_path
     right = ihc.name.replace("_HER2", "_HER2_right")
     daemon.drop(he, ihc)
-    daemon.start()
+    daemon.has_read(readings).start()
     status = daemon.wait(case_state("delivered"))
     slide = by_file(status)[ihc.name]["id"]
     (before,) = reports(daemon)

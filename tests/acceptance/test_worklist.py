@@ -268,7 +268,7 @@ def test_a_code_that_a_report_cannot_repeat_is_left_out(server: WorklistServer) 
 
 
 def test_a_worklist_that_is_away_holds_the_slides_and_blames_none(
-    tmp_path: Path, small_case: SyntheticCase
+    tmp_path: Path, small_case: SyntheticCase, readings: Path
 ) -> None:
     server = WorklistServer(tmp_path / "worklist")
     server.order("one", small_case.accession, **JANE)
@@ -276,7 +276,7 @@ def test_a_worklist_that_is_away_holds_the_slides_and_blames_none(
         tmp_path / "appliance", f'destinations = [{{kind = "folder"}}]\n{server.toml()}'
     )
     daemon.drop(small_case.he_path, small_case.ihc_path)
-    daemon.start()
+    daemon.has_read(readings).start()
     try:
         waiting = daemon.wait(
             lambda status: (

@@ -112,6 +112,7 @@ EVENTS: Words = {
     "chain-was-broken": (
         "events of an earlier build were converted; event {event} had been changed before"
     ),
+    "begun-anew": "results were there without a ledger: a new one began",
     "restored": "the backup {backup} was restored",
     "clock-doubted": "the clock was set far, or is far from the last event: doubted for a day",
 }

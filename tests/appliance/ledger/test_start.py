@@ -21,6 +21,7 @@ from sqlalchemy import event
 from appliance.errors import DiskFullError, LedgerError, StoppedError
 from appliance.ledger.backups import make_backup
 from appliance.ledger.ledger import Ledger
+from appliance.ledger.queries import BEGUN_ANEW
 from appliance.ledger.start import open_at_start
 from appliance.operations.status import status_of
 from appliance.settings.settings import Settings
@@ -158,6 +159,16 @@ def test_results_without_backup_are_a_sign_too(
     damage(settings.ledger_file)
     with pytest.raises(LedgerError, match=r"emptied.*There is no backup. Move this state folder"):
         start(settings)
+
+
+def test_a_ledger_that_begins_beside_results_begins_once(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path / "new")
+    (settings.state_dir / "artifacts" / "objects").mkdir(parents=True)
+    for _ in range(2):  # before any slide came
+        ledger = open_at_start(settings.ledger_url, threading.Event())
+        with ledger.transaction() as tx:
+            assert len(tx.notes(BEGUN_ANEW)) == 1
+        ledger.close()
 
 
 def test_a_new_installation_starts_silently(
