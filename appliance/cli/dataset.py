@@ -159,7 +159,10 @@ def masks(
     white: WhiteOption = "255,255,255",
     labels: Annotated[
         list[str] | None,
-        typer.Option("--label", help="VALUE=CLASS of the masks. Default: 0 is the first class, …"),
+        typer.Option(
+            "--label",
+            help="VALUE=CLASS of the masks. Default, but for intensity: 0 is the first class, …",
+        ),
     ] = None,
     pattern: PatternOption = "",
     patients: PatientsOption = None,
@@ -177,6 +180,9 @@ def masks(
     from models.datasets.masked import masked_samples
 
     named = pairs_of(labels, "--label")
+    if not named and task is Task.INTENSITY:
+        # Masks of four grades are as often numbered from 1, with 0 for what is no tumor.
+        raise typer.BadParameter("say what each value is: --label 0=background --label 1=none …")
     values = {whole_number(value): class_index(task, name) for value, name in named.items()}
     with ProgressBars() as progress:
         samples = masked_samples(

@@ -107,8 +107,9 @@ def slides_of_table(table: Path) -> list[AnnotatedSlide]:
     Raises
     ------
     DataSetError
-        If the table is unusable, or names a slide twice.
+        If the table is unusable, or names a slide or a file of annotations twice.
     """
+    rows = read_table(table, ("slide", "annotations", "patient"))
     found = [
         AnnotatedSlide(
             slide=table.parent / row["slide"],
@@ -116,20 +117,26 @@ def slides_of_table(table: Path) -> list[AnnotatedSlide]:
             patient=row["patient"],
             split=split_of(row),
         )
-        for row in read_table(table, ("slide", "annotations", "patient"))
+        for row in rows
     ]
-    _check_once(found, [f"{table}, line {line}" for line in range(2, len(found) + 2)])
+    _check_once(found, [f"{table}, line {row.line}" for row in rows])
     return found
 
 
 def _check_once(slides: Sequence[AnnotatedSlide], where: Sequence[str]) -> None:
     """Check that no file is there twice: its tiles would count twice, or for two patients."""
     first: dict[Path, str] = {}
+    drawn: dict[Path, str] = {}
     for each, place in zip(slides, where, strict=True):
         if (other := first.setdefault(each.slide.resolve(), place)) != place:
             raise DataSetError(
                 f"{place}: the slide {each.slide.name} is in {other}, too. Name it once; one "
                 "GeoJSON file can hold all its annotations."
+            )
+        if (other := drawn.setdefault(each.annotations.resolve(), place)) != place:
+            raise DataSetError(
+                f"{place}: the annotations {each.annotations.name} are those of {other}, too. They "
+                "are drawn on one slide: correct one of them."
             )
 
 

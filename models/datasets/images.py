@@ -45,6 +45,8 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 def decode_rgb(data: bytes, path: Path) -> NDArray[np.uint8]:
     """Decode bytes as `read_rgb` does; `path` names them in errors."""
     image = _decode(data, path)
+    if (bits := _bits(image, data)) > 8:
+        raise DataSetError(f"{path}: {bits} bits per channel; save the image with 8.")
     if image.mode not in ("RGB", "RGBA", "P", "L", "LA"):
         raise DataSetError(f"{path}: pixels are {image.mode}; save the image as 8-bit RGB.")
     if image.mode in ("RGBA", "LA") or "transparency" in image.info:
@@ -67,7 +69,12 @@ def read_mask(path: Path) -> NDArray[np.int32]:
 
 def decode_mask(data: bytes, path: Path) -> NDArray[np.int32]:
     """Decode bytes as `read_mask` does; `path` names them in errors."""
-    values = np.array(_decode(data, path))
+    image = _decode(data, path)
+    if image.mode in ("RGB", "RGBA") and (bits := _bits(image, data)) > 8:
+        raise DataSetError(f"{path}: {bits} bits per channel in color; save the mask gray.")
+    values = np.array(image)
+    if image.mode == "LA":
+        values = values[..., 0]
     if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():
         values = values[..., 0]  # gray, saved as RGB
     if values.ndim != 2:
@@ -116,6 +123,18 @@ def open_whole(path: Path) -> Image.Image:
         If the file is missing, is no image, or is cut off.
     """
     return _decode(_bytes(path), path)
+
+
+_BITS, _PNG_BITS = 258, slice(24, 25)
+"""BitsPerSample of TIFF, and the place of a PNG's bit depth: Pillow reads more as 8 in colors."""
+
+
+def _bits(image: Image.Image, data: bytes) -> int:
+    """Return the bits per channel of a file."""
+    if image.format == "PNG":
+        return data[_PNG_BITS][0]
+    bits = getattr(image, "tag_v2", {}).get(_BITS, (8,))
+    return max(bits) if isinstance(bits, tuple) else int(bits)
 
 
 def _bytes(path: Path) -> bytes:

@@ -43,11 +43,11 @@ def masked_samples(
     Raises
     ------
     DataSetError
-        If an image has no mask or a mask no image, sizes differ, `values` lacks a value of a mask,
-        a file is damaged, or a patient is unknown.
+        If an image has no mask or two, a mask no image, sizes differ, `values` lacks a value of a
+        mask, a file is damaged, or a patient is unknown.
     """
     files = image_files(images)
-    partners = {path.relative_to(masks).with_suffix(""): path for path in image_files(masks)}
+    partners = _by_name(masks)
     for number, file in enumerate(files):
         name = file.relative_to(images)
         mask_path = partners.pop(name.with_suffix(""), None)
@@ -77,6 +77,16 @@ def masked_samples(
         progress("reading images", number + 1, len(files))
     if partners:
         raise DataSetError(f"{next(iter(partners.values()))}: no image of this name in {images}")
+
+
+def _by_name(masks: Path) -> dict[Path, Path]:
+    """Return the masks by their paths below `masks` without suffix."""
+    found: dict[Path, Path] = {}
+    for path in image_files(masks):
+        other = found.setdefault(path.relative_to(masks).with_suffix(""), path)
+        if other != path:
+            raise DataSetError(f"{path}: {other.name} is a mask of the same image. Leave one.")
+    return found
 
 
 def thinned(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:

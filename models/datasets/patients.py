@@ -9,32 +9,37 @@ from pathlib import Path, PurePosixPath
 
 from models.datasets.splits import SPLITS, Split, check_splits
 from models.errors import DataSetError
-from models.slide_level.tables import check_patients, rows_of
+from models.slide_level.tables import Row, check_columns, check_patients, rows_of
 
 PatientOf = Callable[[PurePosixPath], tuple[str, Split | None]]
 """Function from a path below the data's folder to the patient, and the split if a table has it."""
 
 
-def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+OPTIONAL = ("split", "annotations")
+"""Columns that a table may lack."""
+
+
+def read_table(path: Path, columns: tuple[str, ...]) -> list[Row]:
     """Return the rows of a CSV file with `columns` and optionally ``split``; no such cell is empty.
 
     Raises
     ------
     DataSetError
-        If it cannot be read, a column is missing, a cell is empty, a split is unknown, there is no
-        row, a patient is in two splits, or written in two ways.
+        If it cannot be read, a column is missing or in other letters, a cell is empty, a split is
+        unknown, there is no row, a patient is in two splits, or written in two ways.
     """
     rows = rows_of(path, (*columns, "split"))
     if not rows:
         raise DataSetError(f"{path}: no rows; it needs the columns {', '.join(columns)}")
-    for line, row in enumerate(rows, 2):
+    check_columns(rows[0], (*columns, *OPTIONAL), str(path))
+    for row in rows:
         wanted = (*columns, "split") if "split" in row else columns
         for column in wanted:
             if not row.get(column):
-                raise DataSetError(f"{path}, line {line}: no {column}")
+                raise DataSetError(f"{path}, line {row.line}: no {column}")
         if "split" in row and row["split"] not in SPLITS:
             raise DataSetError(
-                f"{path}, line {line}: split {row['split']!r} is none of {', '.join(SPLITS)}"
+                f"{path}, line {row.line}: split {row['split']!r} is none of {', '.join(SPLITS)}"
             )
     if "patient" in columns:
         check_patients((row["patient"] for row in rows), str(path))
@@ -59,10 +64,10 @@ def from_table(path: Path) -> PatientOf:
         lacks.
     """
     known: dict[PurePosixPath, tuple[str, Split | None]] = {}
-    for line, row in enumerate(read_table(path, ("file", "patient")), 2):
+    for row in read_table(path, ("file", "patient")):
         file = PurePosixPath(posixpath.normpath(row["file"]))
         if file in known:
-            raise DataSetError(f"{path}, line {line}: {file} is listed twice. Leave one line.")
+            raise DataSetError(f"{path}, line {row.line}: {file} is listed twice. Leave one line.")
         known[file] = row["patient"], split_of(row)
 
     def patient(file: PurePosixPath) -> tuple[str, Split | None]:

@@ -51,13 +51,13 @@ def slides_to_cut(table: Path) -> list[tuple[Path, Path | None]]:
     """
     found: list[tuple[Path, Path | None]] = []
     lines: dict[str, int] = {}
-    for line, row in enumerate(read_table(table, ("slide",)), 2):
-        where = f"{table}, line {line}"
+    for row in read_table(table, ("slide",)):
+        where = f"{table}, line {row.line}"
         slide = file_below(table.parent, where, row["slide"])
         marks = row.get("annotations")
         found.append((slide, file_below(table.parent, where, marks) if marks else None))
-        first = lines.setdefault(slide.stem, line)
-        if first != line:
+        first = lines.setdefault(slide.stem, row.line)
+        if first != row.line:
             raise DataSetError(f"{where}: a slide of the name {slide.stem} is in line {first}, too")
     return found
 

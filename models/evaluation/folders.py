@@ -128,15 +128,19 @@ def _meant(word: str, task: Task, names: Mapping[str, str] | None) -> int | None
 
 def _images(folder: Path) -> list[Path]:
     found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    hidden = (p for p in found if not any(part.startswith(".") for part in p.parts[-3:]))
-    return sorted(hidden)
+    return sorted(
+        path
+        for path in found
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 def _class_folders(
     folder: Path, task: Task, names: Mapping[str, str] | None
 ) -> dict[Path, int | None]:
     """Subfolders with images and their classes; empty if no subfolder has a class's name."""
-    subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and _images(p))
+    folders = (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    subfolders = sorted(p for p in folders if _images(p))
     classes = {p: _meant(p.name, task, names) for p in subfolders}
     return classes if any(k is not None for k in classes.values()) else {}
 
@@ -244,12 +248,12 @@ def _from_table(table: Path, task: Task, names: Mapping[str, str] | None) -> lis
         masked = _with_masks(folder, _keyed(folder, others), _keyed(folder, masks))
     mask_of = {image.path: image.mask for image in masked}
     images = []
-    for line, raw in enumerate(rows, start=2):
-        row = {key.strip().lower(): (value or "").strip() for key, value in raw.items() if key}
+    for raw in rows:
+        row = {key.lower(): value for key, value in raw.items()}
         cells = {
             key: next((row[n] for n in known if row.get(n)), "") for key, known in _COLUMNS.items()
         }
-        where = f"{table}, line {line}"
+        where = f"{table}, line {raw.line}"
         if not cells["file"]:
             raise DataSetError(f"{where}: no file. Columns are file, label, patient, mpp.")
         path = folder / cells["file"]
@@ -301,12 +305,13 @@ def _is_he(path: Path) -> bool:
 def _score_of(path: Path, root: Path, names: Mapping[str, str] | None) -> int | None:
     """Return the score in the file's name, else in the name of a folder between it and `root`.
 
-    A lone 0 may be a place or a number: of several scores the one that is written with + is meant.
+    A lone 0 may be a place or a number: it counts where no score that is written with + is there.
     """
+    is_0 = False
     for part in (path.stem, *reversed(path.relative_to(root).parts[:-1])):
         scores = set(_SCORE.findall(part))
-        if len(scores) > 1:
-            scores.discard("0")
+        is_0 = is_0 or "0" in scores
+        scores.discard("0")
         if len(scores) > 1:
             raise DataSetError(
                 f"{path}: several scores ({', '.join(sorted(scores))}) in {part!r}. Rename it, or "
@@ -314,7 +319,7 @@ def _score_of(path: Path, root: Path, names: Mapping[str, str] | None) -> int | 
             )
         if scores:
             return _meant(scores.pop(), Task.INTENSITY, names)
-    return None
+    return _meant("0", Task.INTENSITY, names) if is_0 else None
 
 
 def _stored_mpp(folder: Path) -> float | None:

@@ -17,7 +17,7 @@ with the columns of `PARTNER_COLUMNS`. Without it no tile's partner is known, as
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def read_pairs(folder: Path) -> list[PairFiles]:
     ------
     DataSetError
         If the table cannot be read, lacks a column, has no row, names a case twice, a patient in
-        two ways, an unknown score, or a file that is missing.
+        two ways, an unknown score, a file that is missing, or a bag for two cases.
     """
     path = folder / PAIRS_NAME
     rows = rows_of(path, (*COLUMNS, PARTNERS))
@@ -70,13 +70,26 @@ def read_pairs(folder: Path) -> list[PairFiles]:
     if lacking := [column for column in COLUMNS if column not in rows[0]]:
         raise DataSetError(f"{path}: no column {', '.join(lacking)}. Add it to the first line.")
     found: dict[str, PairFiles] = {}
-    for line, row in enumerate(rows, 2):
-        pair = _pair(folder, f"{path}, line {line}", row)
+    for row in rows:
+        pair = _pair(folder, f"{path}, line {row.line}", row)
         if pair.case in found:
-            raise DataSetError(f"{path}, line {line}: case {pair.case!r} is there twice")
+            raise DataSetError(f"{path}, line {row.line}: case {pair.case!r} is there twice")
         found[pair.case] = pair
     check_patients((pair.patient for pair in found.values()), str(path))
+    _check_files(path, found.values())
     return list(found.values())
+
+
+def _check_files(path: Path, pairs: Iterable[PairFiles]) -> None:
+    """Check that no bag is of two cases, one of which may train and the other judge."""
+    seen: dict[Path, str] = {}
+    for pair in pairs:
+        for file in (pair.he, pair.ihc, pair.partners):
+            if file is not None and seen.setdefault(file.resolve(), pair.case) != pair.case:
+                raise DataSetError(
+                    f"{path}: {file.name} is named for the cases {seen[file.resolve()]!r} and "
+                    f"{pair.case!r}. Correct one of them."
+                )
 
 
 def _pair(folder: Path, where: str, row: dict[str, str]) -> PairFiles:

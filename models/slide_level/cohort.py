@@ -89,11 +89,11 @@ def read_cohort(folder: Path) -> list[CohortSlide]:
         raise DataSetError(f"{path}: no column {', '.join(lacking)}. Add it to the first line.")
     if not any(column in rows[0] for column in _LABELS):
         raise DataSetError(f"{path}: no labels. Add one of the columns {', '.join(_LABELS)}.")
-    slides = [_slide(folder, f"{path}, line {line}", row) for line, row in enumerate(rows, 2)]
+    slides = [_slide(folder, f"{path}, line {row.line}", row) for row in rows]
     names: set[str] = set()
-    for line, slide in enumerate(slides, 2):
+    for row, slide in zip(rows, slides, strict=True):
         if slide.slide in names:
-            raise DataSetError(f"{path}, line {line}: slide {slide.slide!r} is there twice")
+            raise DataSetError(f"{path}, line {row.line}: slide {slide.slide!r} is there twice")
         names.add(slide.slide)
     check_patients((slide.patient for slide in slides), str(path))
     _check_files(path, slides)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from models.errors import DataSetError
@@ -13,7 +13,15 @@ _DELIMITERS = (",", ";", "\t")
 """Delimiters of tables; the comma where no other gives more columns that are read."""
 
 
-def rows_of(path: Path, known: Sequence[str]) -> list[dict[str, str]]:
+class Row(dict[str, str]):
+    """Cells of a row by column, and the line of the file that it ends in, from 1."""
+
+    def __init__(self, line: int, cells: Mapping[str, str]) -> None:
+        super().__init__(cells)
+        self.line = line
+
+
+def rows_of(path: Path, known: Sequence[str]) -> list[Row]:
     """Return the rows of a CSV file by column, without blanks around names and cells.
 
     `known` are the names of the columns that are read; others may stand beside them. A cell that a
@@ -28,13 +36,14 @@ def rows_of(path: Path, known: Sequence[str]) -> list[dict[str, str]]:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             delimiter = _delimiter(stream.readline(), known)
             stream.seek(0)
-            rows = list(csv.DictReader(stream, delimiter=delimiter))
+            reader = csv.DictReader(stream, delimiter=delimiter)
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as err:
         raise DataSetError(f"{path}: not a readable CSV table ({err})") from err
     # Cells beyond the last column have no name.
     found = [
-        {name.strip(): (cell or "").strip() for name, cell in row.items() if name is not None}
-        for row in rows
+        Row(line, {n.strip(): (cell or "").strip() for n, cell in row.items() if n is not None})
+        for line, row in rows
     ]
     return [row for row in found if any(row.values())]
 

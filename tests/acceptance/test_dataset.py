@@ -91,6 +91,17 @@ def test_a_mask_with_an_unknown_label(tmp_path: Path) -> None:
     assert "masks/P2/a.png: label 9 is unknown" in said
 
 
+def test_masks_of_intensity_say_what_their_values_are(tmp_path: Path) -> None:
+    """A 0 is no stain for one and no tumor for another."""
+    folders = (tmp_path / "images", tmp_path / "masks")
+    for folder in folders:
+        folder.mkdir()
+    done = tandem_here(
+        "dataset", "masks", *folders, "--task", "intensity", "--out", tmp_path / "out", check=False
+    )
+    assert done.returncode == 2 and "--label 0=background" in done.stderr
+
+
 def test_an_annotation_outside_its_slide_and_a_slide_that_is_none(tmp_path: Path) -> None:
     pixels = np.concatenate([tile(1, 0, 1536), tile(0, 0, 1536)], axis=1)
     slide = tmp_path / "a.svs"

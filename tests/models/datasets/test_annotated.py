@@ -204,6 +204,9 @@ def test_a_slide_that_is_named_twice_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DataSetError, match=r"slides\.csv, line 3: .*slides\.csv, line 2, too"):
             slides_of_table(table)
     (tmp_path / "b.svs").unlink()
+    table.write_text("slide,annotations,patient\na.svs,a.geojson,p1\nb.svs,a.geojson,p2\n")
+    with pytest.raises(DataSetError, match=r"line 3: the annotations a\.geojson are those of"):
+        slides_of_table(table)
     for name in ("a.geojson", "a.svs.geojson"):
         (tmp_path / name).write_text("[]")
     (tmp_path / "slides.csv").unlink()

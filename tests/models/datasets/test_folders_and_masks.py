@@ -149,6 +149,20 @@ def test_files_of_nobody(tmp_path: Path) -> None:
             from_pattern(pattern)
 
 
+def test_a_column_in_other_letters_is_no_column_to_pass_over(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("file,patient,Split\na.png,p,test\n")
+    with pytest.raises(DataSetError, match=r"t\.csv: column 'Split' is not read. Call it 'split'"):
+        from_table(table)
+
+
+def test_an_error_names_the_line_of_the_file(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("file,patient,split\n\na.png,p,test\n,,\n\nb.png,q,tset\n")
+    with pytest.raises(DataSetError, match=r"t\.csv, line 6: split 'tset'"):
+        from_table(table)
+
+
 # masks
 
 
@@ -183,6 +197,12 @@ def test_a_map_for_segmentation_a_class_for_the_classifiers(field: Path) -> None
     assert [m.shape for m in maps] == [(128, 128)] * 2
     assert [int(m.sum()) for m in maps] == [128 * 6, 0]  # columns whose center is left of 26 px
     assert [(s.label, s.patient) for s in masked(field, Task.TUMOR)] == [(1, "p1"), (0, "p1")]
+
+
+def test_two_masks_of_an_image_are_refused(field: Path) -> None:
+    save(field / "masks" / "p1" / "a.tif", np.ones((512, 1024), dtype=np.uint8))
+    with pytest.raises(DataSetError, match=r"a\.tif: a\.png is a mask of the same image"):
+        masked(field, Task.TUMOR)
 
 
 def test_values_are_translated(field: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from fixtures.tiles import save, tile
@@ -47,8 +48,24 @@ def test_transparent_px_are_white(tmp_path: Path) -> None:
 
 def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((8, 8), dtype=np.uint16)).save(tmp_path / "a.png")
-    with pytest.raises(DataSetError, match=r"a\.png: pixels are I;16"):
+    with pytest.raises(DataSetError, match=r"a\.png: 16 bits per channel"):
         read_rgb(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_of_a_color_are_refused(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    cv2.imwrite(str(path), np.full((8, 8, 3), 4095, dtype=np.uint16))  # 12 bits would be black
+    with pytest.raises(DataSetError, match=r"16 bits per channel; save the image with 8"):
+        read_rgb(path)
+    with pytest.raises(DataSetError, match="16 bits per channel in color"):
+        read_mask(path)
+
+
+def test_a_gray_mask_may_have_alpha(tmp_path: Path) -> None:
+    values = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    Image.fromarray(np.dstack([values, np.full_like(values, 255)])).save(tmp_path / "a.png")
+    assert (read_mask(tmp_path / "a.png") == values).all()
 
 
 def test_masks_grey_palette_and_grey_as_rgb(tmp_path: Path) -> None:

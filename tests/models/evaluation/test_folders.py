@@ -104,9 +104,21 @@ def test_scores_in_names_leave_the_he_fields_out(tmp_path: Path) -> None:
         "c_0_HER2.png": 0,
         "d_3+_0_512.png": 3,  # 0 and 512 are a place
     }
+    for name in ("case7_3+/tile_0_512", "case8_2+/x_0_0", "case9_0/tile_512_0"):
+        put(tmp_path / f"{name}.png")
+    named = {i.name: i.label for i in find_images(tmp_path, Task.INTENSITY)}
+    assert named["case7_3+/tile_0_512.png"] == 3  # its place is no score either
+    assert (named["case8_2+/x_0_0.png"], named["case9_0/tile_512_0.png"]) == (2, 0)
     put(tmp_path / "e_1+_2+.png")
     with pytest.raises(DataSetError, match=r"e_1\+_2\+\.png: several scores \(1\+, 2\+\)"):
         find_images(tmp_path, Task.INTENSITY)
+
+
+def test_what_is_hidden_is_so_below_the_folder_alone(tmp_path: Path) -> None:
+    for name in ("tumor/a", "other/b", "other/.c", ".thumbs/d", "tumor/.old/e"):
+        put(tmp_path / ".kept" / f"{name}.png")
+    found = find_images(tmp_path / ".kept", Task.TUMOR)
+    assert [image.name for image in found] == ["other/b.png", "tumor/a.png"]
 
 
 def test_a_table_of_labels(tmp_path: Path) -> None:

@@ -181,6 +181,8 @@ def test_a_table_that_cannot_be_meant_is_told_with_its_line(tmp_path: Path) -> N
     refused([head, rows[0], rows[0]], "line 3: case 'case 0' is there twice")
     refused([head, rows[0], [rows[1][0], "p0", *rows[1][2:]]], "patients 'P0' and 'p0' differ in")
     refused([head, [*rows[0][:2], "4+", *rows[0][3:]]], r"line 2: her2 '4\+' is none of")
+    shared = [*rows[1][:3], rows[0][3], *rows[1][4:]]
+    refused([head, rows[0], shared], "is named for the cases 'case 0' and 'case 1'")
     refused([head, [*rows[0][:3], "away.safetensors", ""]], "away.safetensors is missing")
     with (tmp_path / PAIRS_NAME).open("w", newline="") as stream:
         csv.writer(stream).writerows([head, rows[0], [rows[1][0], " P0 ", *rows[1][2:]]])
