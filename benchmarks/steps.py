@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -15,6 +16,7 @@ REPEATS = 3
 
 def main() -> None:
     """Process one synthetic case `REPEATS` times and print each step's median and share."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         run("synth", "--seed", "1", "--score", "2+", "--out", str(root / "case"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from models.build import build
 from models.errors import ManifestError
@@ -28,21 +29,46 @@ def load_network(folder: Path, device: str = "cpu") -> tuple[ModelSpec, nn.Modul
         network = build(spec)
         tensors = {name: t.float() for name, t in load_file(folder / WEIGHTS_NAME).items()}
         network.load_state_dict(tensors)
+        require_finite(tensors)
     except (RuntimeError, TypeError, ValueError, SafetensorError) as err:
         raise ManifestError(f"{folder}: the weights do not fit the manifest: {err}") from err
     return spec, network.to(device).eval()
+
+
+def require_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Check that weights are numbers.
+
+    Raises
+    ------
+    ValueError
+        If one is infinite or none: each answer would be the first class.
+    """
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} holds what is no finite number")
 
 
 def save_network(folder: Path, spec: ModelSpec, network: nn.Module) -> ModelSpec:
     """Write weights and manifest; return the spec with the weights' checksum.
 
     Weights are float16: half the size, and no class of an answer changes.
+
+    Raises
+    ------
+    ManifestError
+        If a weight is no finite number of float16. Nothing is written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: t.detach().to("cpu", torch.float16).contiguous()
         for name, t in network.state_dict().items()
     }
+    try:
+        require_finite(tensors)
+    except ValueError as err:
+        raise ManifestError(
+            f"{folder}: {err}, and nothing was written. Train with a lower learning_rate."
+        ) from err
+    folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / WEIGHTS_NAME)
     spec = replace(spec, sha256=file_sha256(folder / WEIGHTS_NAME))
     (folder / MANIFEST_NAME).write_text(spec.to_json())

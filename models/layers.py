@@ -45,10 +45,18 @@ def draw_weights(network: nn.Module) -> None:
 
 
 class Attention(nn.Module):
-    """Attention of tokens (N, T, D) with `heads` heads (arXiv 1706.03762, Eq. 1)."""
+    """Attention of tokens (N, T, D) with `heads` heads (arXiv 1706.03762, Eq. 1).
+
+    Raises
+    ------
+    ManifestError
+        If the heads do not divide the width D.
+    """
 
     def __init__(self, width: int, heads: int, *, bias: bool, dropout: float) -> None:
         super().__init__()
+        if width % heads:
+            raise ManifestError(f"{heads} attention heads cannot share {width} features evenly.")
         self.heads, self.dropout = heads, dropout
         self.q_proj = nn.Linear(width, width, bias=bias)
         self.k_proj = nn.Linear(width, width, bias=bias)

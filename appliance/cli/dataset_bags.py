@@ -11,6 +11,8 @@ import typer
 from appliance.cli.bars import ProgressBars
 from appliance.cli.dataset_options import tell_names
 from appliance.cli.options import ConfigOption, settings_with_logging
+from appliance.errors import SlideError
+from models.errors import DataSetError
 
 
 def bags(
@@ -42,7 +44,10 @@ def bags(
     tell_names(out_dir)
     with ProgressBars() as progress:
         for slide in slides:
-            bag = bag_of_slide(slide, settings, progress, encoder=encoder)
+            try:
+                bag = bag_of_slide(slide, settings, progress, encoder=encoder)
+            except (SlideError, DataSetError) as err:
+                raise DataSetError(f"{slide}: {err}") from err
             path = out_dir / f"{slide.stem}{SUFFIX}"
             save_bag(bag, path)
             typer.echo(f"{path}: {len(bag)} tiles")

@@ -21,7 +21,7 @@ PositiveOption = Annotated[
 
 
 def synth(
-    seed: Annotated[int, typer.Option(help="Equal seeds make equal tissue.")],
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds make equal tissue.")],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for the slides and the truth.")],
     score: Annotated[
         str | None, typer.Option(help="HER2 score of the case: 0, 1+, 2+ or 3+.")

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from models.child_process import end_with_parent
+from models.datasets.arrays import kept_array, new_array
 from models.datasets.glass import calibrated
 from models.datasets.progress import Progress
 from models.spec import LABEL_STEP, TILE_PX
@@ -81,7 +81,7 @@ def generated_tiles(
         _generate(folder, first_seed, count, stained_stroma, rough_share, progress)
         index.write_text(json.dumps({"first_seed": first_seed, "count": count}) + "\n")
     return Tiles(
-        **{n: np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in _NAMES},
+        **{name: kept_array(folder / f"{name}.npy") for name in _NAMES},
         folder=folder,
     )
 
@@ -103,10 +103,7 @@ def _generate(
         "tumor": (count,),
         "intensity": (count,),
     }
-    arrays = {
-        name: open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape)
-        for name, shape in shapes.items()
-    }
+    arrays = {name: new_array(folder / f"{name}.npy", shape) for name, shape in shapes.items()}
     seeds = range(first_seed, first_seed + count)
     stained = [k >= usual for k in range(count)]
     for number, tile in enumerate(_drawn(seeds, stained, rough_share)):

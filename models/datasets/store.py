@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from models.datasets.arrays import kept_array, new_array
 from models.datasets.images import decode_mask, decode_rgb
 from models.datasets.progress import Progress
 from models.datasets.splits import SPLITS, Split, check_splits
@@ -209,8 +209,8 @@ def load_dataset(
         place = cache / f"{sha256[:16]}-{split}"
         if not place.is_dir():
             _make_cache(place, folder, manifest, numbers, progress)
-        images = np.load(place / "images.npy", mmap_mode="r", allow_pickle=False)
-        labels = np.load(place / "labels.npy", allow_pickle=False)
+        images = kept_array(place / "images.npy")
+        labels = np.array(kept_array(place / "labels.npy"))
     return DataSet(
         task=manifest.task,
         classes=manifest.classes,
@@ -256,7 +256,7 @@ def _make_cache(
         part = Path(temporary) / "part"
         part.mkdir()
         shape = (len(numbers), TILE_PX, TILE_PX, 3)
-        images = open_memmap(part / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+        images = new_array(part / "images.npy", shape)
         labels = _empty_labels(manifest.task, len(numbers))
         _fill(folder, manifest, numbers, images, labels, progress)
         images.flush()

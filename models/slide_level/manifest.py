@@ -109,9 +109,19 @@ def save_slide_weights(
     """Write weights as float16 and the manifest; return the spec with the weights' checksum.
 
     `exact` are arrays that keep their type, as the limits of a decision tree must.
+
+    Raises
+    ------
+    ManifestError
+        If a weight is no finite number of float16. Nothing is written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     stored = {name: np.ascontiguousarray(t, dtype=np.float16) for name, t in tensors.items()}
+    if lost := [name for name, t in stored.items() if not np.isfinite(t).all()]:
+        raise ManifestError(
+            f"{folder}: {lost[0]} holds what is no finite number: the training diverged. Nothing "
+            "was written."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
     stored |= {name: np.ascontiguousarray(t) for name, t in (exact or {}).items()}
     save_file(stored, folder / WEIGHTS_NAME)
     spec = replace(spec, sha256=file_sha256(folder / WEIGHTS_NAME))

@@ -21,6 +21,9 @@ MAX_TEMPERATURE = 20.0
 TOLERANCE = 1e-5
 """Width of the interval of the logarithm of the temperature at the end of the search."""
 BATCH = 16
+SHARPER_SPREAD = 0.3
+"""Standard deviation of the normal penalty on the logarithm of a temperature below 1: a few tiles
+that are all right would ask for any. A network that is too sure is believed at once."""
 PIXEL_STEP = 8
 """Step in px, in both directions, between the px of M's label map in the fit; neighbors agree."""
 
@@ -32,7 +35,8 @@ def with_calibration(
     labels: NDArray[np.uint8],
     device: str,
 ) -> ModelSpec:
-    """Return the spec with the temperature of least negative log-likelihood of `labels`.
+    """Return the spec with the temperature of least negative log-likelihood of `labels`, held near
+    1 from below by `SHARPER_SPREAD`.
 
     `images` uint8 (N, T, T, 3), glass at 255, not used in training; `labels` (N,) classes of tiles,
     or (N, h, w) label maps at the resolution of the network's answer.
@@ -49,8 +53,12 @@ def with_calibration(
     def loss(log_temperature: float) -> float:
         return float(functional.cross_entropy(logits / np.exp(log_temperature), truth))
 
+    def held(log_temperature: float) -> float:
+        sharper = min(log_temperature, 0.0) / SHARPER_SPREAD
+        return loss(log_temperature) + sharper**2 / (2 * len(images))
+
     bound = float(np.log(MAX_TEMPERATURE))
-    best = lowest(loss, -bound, bound)
+    best = lowest(held, -bound, bound)
     facts = {
         "tiles": len(images),
         "nll_before": round(loss(0.0), 4),

@@ -244,6 +244,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: a whole number from 0")
+    return int(text)
+
+
 def _share(text: str) -> float:
     if not 0 <= float(text) <= 1:
         raise argparse.ArgumentTypeError(f"{text}: from 0 to 1")
@@ -276,7 +282,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_count,
         help="most tiles to draw for training (default: what the time allows)",
     )
-    add("--seed", type=int, default=0, help="equal seeds draw equal tiles (default: 0)")
+    add("--seed", type=_seed, default=0, help="equal seeds draw equal tiles (default: 0)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--cache", type=Path, help="folder of drawn tiles (default: OUT/tiles)")
     return parser

@@ -229,6 +229,6 @@ def load_configuration(name: str, task: Task) -> TrainingConfig:
         known = ", ".join(configuration_names())
         raise DataSetError(f"no configuration {name!r}. There are: {known}; or name a .toml file.")
     try:
-        return TrainingConfig.of(tomllib.loads(path.read_text()))
+        return TrainingConfig.of(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except ValueError as err:
         raise DataSetError(f"{path}: {err}") from err

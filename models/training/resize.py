@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch.nn import functional
+
+from models.datasets.arrays import kept_array, new_array
 
 
 def resized(images: NDArray[np.uint8], px: int, cache: Path) -> NDArray[np.uint8]:
@@ -21,12 +22,11 @@ def resized(images: NDArray[np.uint8], px: int, cache: Path) -> NDArray[np.uint8
     path = cache.with_suffix(f".{px}.npy")
     if not path.is_file():
         part = path.with_suffix(".part")
-        small = open_memmap(part, mode="w+", dtype=np.uint8, shape=(len(images), px, px, 3))
+        small = new_array(part, (len(images), px, px, 3))
         for start in range(0, len(images), 64):
             batch = torch.from_numpy(np.array(images[start : start + 64])).permute(0, 3, 1, 2)
             out = functional.interpolate(batch, (px, px), mode="bilinear", antialias=True)
             small[start : start + 64] = out.permute(0, 2, 3, 1).numpy()
         small.flush()
         part.rename(path)
-    found: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return found
+    return kept_array(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -88,9 +89,10 @@ class Run:
         Raises
         ------
         DataSetError
-            If none of the validation tiles is one of the task.
+            If none of the validation tiles is one of the task, the loss is no number any more, or
+            the checkpoint cannot be written.
         """
-        first = self._resume()
+        first = self._resume(tell)
         self._log()
         figure = FIGURE_WORDS[FIGURE[self.spec.task]]
         for epoch in range(first, self.config.epochs):
@@ -126,6 +128,11 @@ class Run:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             losses.append(self._step(pixels, labels))
+            if not math.isfinite(losses[-1]):
+                raise DataSetError(
+                    f"The training diverged in epoch {epoch}: its loss is {losses[-1]}. Lower "
+                    "learning_rate, or set gradient_clip."
+                )
             progress(f"training {self.spec.task}", done + 1, total)
             if done + 1 < total and self.stop():
                 self.ended = {"steps": done + 1, "of": total}
@@ -200,25 +207,35 @@ class Run:
             tensors |= {f"kept.{name}": tensor for name, tensor in self.kept.state.items()}
             metadata["kept"] = json.dumps([self.kept.epoch, self.kept.figure])
         temporary = self.out / "checkpoint.part"
-        save_file(tensors, temporary, metadata=metadata)
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as err:
+            raise DataSetError(f"{temporary}: cannot be written ({err}). Make room.") from err
+        with temporary.open("rb") as file:  # before the name: a power cut leaves no empty one
+            os.fsync(file.fileno())
         temporary.rename(self.out / "checkpoint.safetensors")
 
     def _key(self) -> str:
         configuration = asdict(self.config)
         return json.dumps([self.spec.task, configuration, self.seed, self.facts])
 
-    def _resume(self) -> int:
+    def _resume(self, tell: Callable[[str], None]) -> int:
         """Load the checkpoint of this run, if there is one; return the number of its epochs."""
         path = self.out / "checkpoint.safetensors"
         if not path.is_file():
             return 0
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+            tensors = load_file(path)
+        except SafetensorError as err:
+            tell(f"{path.name} is damaged ({err}): the training begins anew")
+            return 0
         # Checkpoints of earlier versions hold no rows.
         if metadata.get("key") != self._key() or "rows" not in metadata:
             return 0
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "kept": {}}
-        for name, tensor in load_file(path).items():
+        for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
         self.network.load_state_dict(parts["network"])

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import torch
 from fixtures.weights import tiles_of, tiny_weights
+from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from appliance.readers.inference import Network
-from models.checkpoint import load_network
+from models.checkpoint import load_network, save_network
 from models.datasets.generated_tiles import FIRST_HELD_OUT_SEED, FIRST_RESERVED_SEED
 from models.errors import DataSetError, ManifestError
-from models.spec import MANIFEST_NAME, ModelSpec, Task, read_manifest
+from models.slide_level.temperature import fit_temperature
+from models.spec import MANIFEST_NAME, WEIGHTS_NAME, ModelSpec, Task, file_sha256, read_manifest
 from models.training.calibration import with_calibration
 from models.training.card import write_card
 from models.training.finish import finished
@@ -66,6 +68,34 @@ def test_temperature_makes_an_overconfident_network_as_sure_as_it_is_right(
     assert float(sure) == pytest.approx(0.8, abs=1e-3)
     facts = spec.trained["calibration"]
     assert facts["nll"] < facts["nll_before"]
+
+
+def test_a_few_tiles_that_are_all_right_make_nothing_sure(tmp_path: Path) -> None:
+    for count, least in ((6, 0.7), (600, 0.05)):
+        labels = np.arange(count, dtype=np.uint8) % 2
+        images = np.zeros((count, 32, 32, 3), dtype=np.uint8)
+        images[:, 0, 0, 0] = labels
+        network = TooSure(2, 2.0)
+        spec = with_calibration(spec_of(Task.TUMOR, tmp_path), network, images, labels, "cpu")
+        assert least < spec.temperature < 1
+        logits = np.where(labels[:, None] == np.arange(2), 2.0, 0.0)
+        assert least < fit_temperature(logits, labels.astype(np.int64)) < 1
+
+
+def test_weights_that_are_no_numbers_are_neither_written_nor_read(tmp_path: Path) -> None:
+    tiny_weights(tmp_path / "good")
+    spec, network = load_network(tmp_path / "good")
+    next(iter(network.parameters())).data[0] = 1e30  # not a number of float16
+    with pytest.raises(ManifestError, match="no finite number, and nothing was written"):
+        save_network(tmp_path / "bad", spec, network)
+    assert not (tmp_path / "bad").exists()
+    stored = load_file(tmp_path / "good" / WEIGHTS_NAME)
+    next(iter(stored.values()))[0] = np.nan
+    save_file(stored, tmp_path / "good" / WEIGHTS_NAME)
+    changed = replace(spec, sha256=file_sha256(tmp_path / "good" / WEIGHTS_NAME))
+    (tmp_path / "good" / MANIFEST_NAME).write_text(changed.to_json())
+    with pytest.raises(ManifestError, match="no finite number"):
+        load_network(tmp_path / "good")
 
 
 def test_the_temperature_of_the_manifest_is_applied_to_probabilities(tmp_path: Path) -> None:

@@ -88,6 +88,12 @@ def test_numbers_that_the_network_does_not_have_are_named() -> None:
         build(replace(spec, config={**spec.config, "hidden_sise": 3}))
 
 
+def test_heads_that_cannot_share_the_width_are_told() -> None:
+    spec = load_configuration("reference", Task.TUMOR).spec(Task.TUMOR)
+    with pytest.raises(ManifestError, match="7 attention heads cannot share 192 features"):
+        build(replace(spec, config=spec.config | {"num_attention_heads": 7}))
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_the_decode_head_says_what_that_of_the_library_says(training: bool) -> None:
     torch.manual_seed(0)

@@ -123,6 +123,38 @@ def test_a_checkpoint_of_other_data_is_not_taken_up(tmp_path: Path) -> None:
     assert run(7, "both") == run(7, "alone")
 
 
+def test_a_damaged_checkpoint_is_told_and_begun_anew(tmp_path: Path) -> None:
+    """A power cut can leave an empty file, or one that is cut off."""
+    made(tmp_path / "data", Task.TUMOR)
+    config = write_config(tmp_path / "tiny.toml", VIT, 1)
+    command = ("train", "tumor", "--data", tmp_path / "data", "--config", config, "--out")
+    tandem_here(*command, tmp_path / "whole")
+    kept = tmp_path / "cut" / "checkpoint.safetensors"
+    for length in (0, 1000):
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_bytes((tmp_path / "whole" / kept.name).read_bytes()[:length])
+        said = tandem_here(*command, kept.parent).stderr
+        assert "checkpoint.safetensors is damaged" in said and "begins anew" in said
+        weights = (tmp_path / folder / WEIGHTS_NAME for folder in ("whole", "cut"))
+        assert len({path.read_bytes() for path in weights}) == 1
+    images = next((kept.parent / "tiles").glob("*-train/images.npy"))
+    images.write_bytes(images.read_bytes()[:1000])
+    failed = tandem_here(*command, kept.parent, check=False)
+    assert failed.returncode == 1 and "images.npy: damaged" in failed.stderr
+
+
+def test_a_training_that_diverges_writes_no_weights(tmp_path: Path) -> None:
+    made(tmp_path / "data", Task.TUMOR)
+    config = write_config(tmp_path / "tiny.toml", VIT, 4)
+    lines = [line for line in config.read_text().splitlines() if "gradient_clip" not in line]
+    fast = ["learning_rate = 1e30" if "learning_rate" in line else line for line in lines]
+    config.write_text("\n".join(fast))
+    command = ("train", "tumor", "--data", tmp_path / "data", "--config", config, "--out")
+    failed = tandem_here(*command, tmp_path / "out", check=False)
+    assert failed.returncode == 1 and "Lower learning_rate" in failed.stderr
+    assert not (tmp_path / "out" / WEIGHTS_NAME).exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
