@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.delivery.left_out import REPLACED
 from appliance.ledger.hints import Hint
 from appliance.ledger.lifecycle import SLIDES_UNDER_WAY, CaseState, DeliveryState, SlideState
 from appliance.ledger.progress import StepProgress, read_progress
@@ -19,6 +20,10 @@ from appliance.words.say import say
 from appliance.words.template import OTHER
 from dashboard.masking import case_name, event_shown, facts_shown, hides, slide_name
 
+CASES_HELD = (CaseState.READY, CaseState.ALIGNED, CaseState.SCORED, CaseState.WRITTEN)
+SIGNED = ("corrected-by", "confirmed-by")
+"""Codes of events of a pathologist's word on a result."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseLine:
@@ -26,7 +31,8 @@ class CaseLine:
 
     `accession` is a stand-in on a screen with hidden names.
 
-    `picture` is the version of its small picture, empty until there is a result.
+    `picture` is the version of its small picture, empty until there is a result. `held` is the
+    sentence that tells what a case under way waits for, or empty.
     """
 
     id: int
@@ -39,6 +45,7 @@ class CaseLine:
     claimed: bool
     progress: StepProgress | None
     picture: str
+    held: str
     created_at: float
     changed_at: float
 
@@ -72,6 +79,7 @@ class DeliveryLine:
     """Objects of one kind to one destination in the same state; a slide is many objects.
 
     `attempts` is the largest number of any object, `next_try_at` and `changed_at` the latest time.
+    `is_taken_out`: they are not to be sent any more, by what became of their case.
     """
 
     objects: int
@@ -80,6 +88,7 @@ class DeliveryLine:
     state: DeliveryState
     attempts: int
     error: str
+    is_taken_out: bool
     next_try_at: float
     changed_at: float
 
@@ -116,11 +125,19 @@ def delivery_lines(rows: Sequence[DeliveryRow], *, hidden: bool) -> tuple[Delive
             state=DeliveryState(state),
             attempts=max(row.attempts for row in group),
             error=say("delivery", reason, facts_shown(params_of(group[0]), hidden=hidden)),
+            is_taken_out=state == DeliveryState.REFUSED and reason in REPLACED,
             next_try_at=max(row.not_before for row in group),
             changed_at=max(row.changed_at for row in group),
         )
         for (kind, destination, state, reason, _), group in alike.items()
     )
+
+
+def person_of(event: EventRow) -> str:
+    """Return the person whose word an event was; earlier builds kept it among the facts."""
+    if event.by or event.code not in SIGNED:
+        return event.by
+    return str(params_of(event).get("by", ""))
 
 
 def event_lines(
@@ -139,7 +156,7 @@ def event_lines(
             at=event.at,
             who=name,
             text=text,
-            by=event.by,
+            by=person_of(event),
         )
     return tuple(lines.values())
 
@@ -161,9 +178,16 @@ def case_line(row: CaseRow, settings: Settings) -> CaseLine:
         claimed=row.claimed_by != "",
         progress=read_progress(settings, row.subject) if row.claimed_by else None,
         picture=ArtifactKey.parse(row.findings_key).digest if row.findings_key else "",
+        held=_held(row, hidden=hidden),
         created_at=row.created_at,
         changed_at=row.changed_at,
     )
+
+
+def _held(row: CaseRow, *, hidden: bool) -> str:
+    if not row.reason or row.state not in (CaseState.WAITING, *CASES_HELD):
+        return ""
+    return say("case", row.reason, facts_shown(params_of(row), hidden=hidden))
 
 
 def interim_words(hint: Hint | None, case: CaseRow) -> str:

@@ -87,6 +87,12 @@ def _shown(value: Any) -> Any:
     return value
 
 
+def _shown_of(code: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of an event; why working data was removed is a code, no person's word."""
+    shown = facts_shown(params, hidden=True)
+    return shown | {"why": params["why"]} if code == "retired" and "why" in params else shown
+
+
 @dataclass(slots=True, kw_only=True)
 class _Event:
     """An event whose texts are hidden; its codes, times and states stay."""
@@ -113,5 +119,5 @@ class _Event:
             seconds=event.seconds,
             reused=event.reused,
             reason=event.reason if known else HIDDEN,
-            params=json.dumps(facts_shown(json.loads(event.params), hidden=True)),
+            params=json.dumps(_shown_of(event.code, json.loads(event.params))),
         )

@@ -28,6 +28,8 @@ from appliance.operations.seen import hold_name
 from appliance.operations.signed import signed_results
 from appliance.settings.settings import Settings
 from appliance.words.say import say
+from dashboard.actions import has_result
+from dashboard.folded import folded
 from dashboard.interim import HintMap, hint_map
 from dashboard.lines import (
     CaseLine,
@@ -143,8 +145,11 @@ class CaseDetail:
     def picture_key(self) -> str:
         """Key that changes when other pictures or actions are to be shown."""
         thumbnails = [str(slide.thumbnail) for slide in self.slides.values()]
-        shown = [str(self.findings_folder), self.objects_key, self.case.state, *sorted(thumbnails)]
-        shown += [str(self.hint_map), self.held]
+        shown = [str(self.findings_folder), self.objects_key, *sorted(thumbnails)]
+        # A form that is open is lost when the page is drawn anew: no proof of an object does so.
+        acts = (has_result(self.case.state), self.case.state == CaseState.FAILED)
+        state = str(acts) if self.findings_key else str(self.case.state)
+        shown += [str(self.hint_map), self.held, state, str(self.trouble is None)]
         return "|".join(shown)
 
 
@@ -196,7 +201,7 @@ def read_queue(
             cases = cases.where(holds_text(col(CaseRow.accession), search, settings))
             slides = slides.where(
                 holds_text(col(SlideRow.accession), search, settings)
-                | col(SlideRow.path).icontains(search, autoescape=True)
+                | folded(tx, col(SlideRow.path), search)
             )
         rows = tx.session.exec(slides).all()
         of_case = case_ids(tx, rows)
@@ -278,6 +283,23 @@ def read_case(reader: LedgerReader, settings: Settings, case_id: int) -> CaseDet
             objects_key=row.objects_key,
             held=hold_name(row),
         )
+
+
+def case_of_pair(reader: LedgerReader, first: int, second: int) -> int | None:
+    """Return the case that two slides are the pair of, or None.
+
+    An anatomy slide may belong to a case of each assay of its block.
+    """
+    with reader.reading() as tx:
+        one, other = tx.slide(first), tx.slide(second)
+        if one is None or other is None:
+            return None
+        if not one.block or (one.accession, one.block) != (other.accession, other.block):
+            return None
+        for row in tx.cases_of_block(one.accession, one.block):
+            if {one.stain, other.stain} == set(pairing_of(row).stains):
+                return row.id
+    return None
 
 
 def read_slide(reader: LedgerReader, settings: Settings, slide_id: int) -> SlideDetail | None:

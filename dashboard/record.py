@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, or_
+from sqlalchemy import ColumnElement, and_, func, or_
+from sqlalchemy import case as either
 from sqlmodel import col, select
 
 from appliance.ledger.queries import Queries
@@ -13,6 +14,8 @@ from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow, EventRow, SlideRow, id_named, id_of, params_of
 from appliance.operations.accessions import cases_of_accession
 from appliance.settings.settings import Settings
+from dashboard.folded import folded
+from dashboard.lines import SIGNED, person_of
 from dashboard.masking import case_name, event_shown, hides, slide_name
 
 PAGE_EVENTS = 50
@@ -62,11 +65,18 @@ def read_record(
     fewer rows than it holds, and name an older one.
     """
     hidden = hides(settings)
-    is_a_persons = or_(col(EventRow.by) != "", col(EventRow.code) == FAILED)
+    is_a_persons = or_(
+        col(EventRow.by) != "", col(EventRow.code) == FAILED, col(EventRow.code).in_(SIGNED)
+    )
     chosen: list[ColumnElement[bool]] = [is_a_persons]
-    if who:
-        chosen.append(col(EventRow.by).icontains(who, autoescape=True))
     with reader.reading() as tx:
+        if who:
+            # Earlier builds kept the person among the facts.
+            told = and_(col(EventRow.by) == "", col(EventRow.code).in_(SIGNED))
+            name = either(
+                (told, func.json_extract(EventRow.params, "$.by")), else_=col(EventRow.by)
+            )
+            chosen.append(folded(tx, name, who))
         if case:
             cases = _cases(tx, case, settings, hidden=hidden)
             if not cases:
@@ -130,7 +140,7 @@ def _lines(tx: Queries, rows: Sequence[EventRow], *, hidden: bool) -> tuple[Reco
     return tuple(
         RecordLine(
             at=row.at,
-            by=row.by,
+            by=person_of(row),
             text=event_shown(row, hidden=hidden),
             about=names.get(about[row.id], ""),
             case_id=id_named(about[row.id], "case"),

@@ -12,7 +12,8 @@ from appliance.findings.codec import load_findings, load_pictures
 from appliance.findings.findings import Findings
 
 DAMAGED_OVERVIEW = (
-    "The stored overview of this slide is damaged. It is made again when the slide is read again."
+    "The stored overview of this slide is damaged, or cannot be read. It is made again when the "
+    "slide is read again."
 )
 
 
@@ -66,9 +67,10 @@ def require_sound(file: Path) -> None:
 
 
 def is_sound(file: Path) -> bool:
-    """Return whether a file of an artifact is what was written, as `require_sound` compares."""
+    """Return whether a file of an artifact can be read and is what was written, as `require_sound`
+    compares."""
     try:
         require_sound(file)
-    except ResultDamagedError:
+    except (ResultDamagedError, OSError):
         return False
     return True

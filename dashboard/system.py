@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
-from sqlalchemy import func
+from sqlalchemy import func, or_
 from sqlalchemy import select as columns
 from sqlmodel import col
 
 from appliance.assays.registry import assay_readers, assays, tasks
+from appliance.delivery.left_out import waiting_for_a_person
 from appliance.errors import TandemError
 from appliance.ledger.backups import Backup, backups_of
 from appliance.ledger.daily import backup_trouble
@@ -246,7 +247,13 @@ def _places(tx: Queries, settings: Settings) -> tuple[Place, ...]:
         (str(name), str(found)): int(number)
         for name, found, number in connection.execute(
             columns(destination, state, func.count())
-            .where(few(state.in_(_OPEN)))
+            .where(
+                few(state.in_(_OPEN)),
+                or_(
+                    state != DeliveryState.REFUSED,
+                    col(DeliveryRow.id).in_(waiting_for_a_person()),
+                ),
+            )
             .group_by(destination, state)
         )
     }

@@ -11,13 +11,15 @@ from sqlalchemy import ColumnElement, and_, func, literal_column, not_
 from sqlalchemy import select as columns
 from sqlmodel import col, select
 
+from appliance.delivery.left_out import waiting_for_a_person
 from appliance.domain import Pairing, QuarantineReason
 from appliance.ledger.blocks import case_of_slide, is_installed, pairing_of
 from appliance.ledger.lifecycle import SLIDES_UNDER_WAY, CaseState, DeliveryState, SlideState
-from appliance.ledger.queries import NOT_WANTED, Queries
+from appliance.ledger.queries import Queries
 from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_of, params_of
 from appliance.words.say import say
 from appliance.words.template import OTHER
+from dashboard.lines import CASES_HELD
 from dashboard.masking import case_name, facts_shown, slide_name
 from dashboard.wording import CASE_WORDS, stain_word
 
@@ -27,7 +29,6 @@ GROUP_ROWS = 10
 """Most rows of one cause where all causes are shown."""
 FOREIGN = "case-of-foreign-assay"
 """Cause of cases whose assay is not installed."""
-CASES_HELD = (CaseState.READY, CaseState.ALIGNED, CaseState.SCORED, CaseState.WRITTEN)
 """Cases under way; one with a reason waits for something outside of Tandem."""
 CASES_OF_ASSAY = (
     CaseState.WAITING,
@@ -284,11 +285,8 @@ def case_trouble(
         missing = [stain_word(stain) for stain in stains if stain not in there]
         reason, params = "stain-missing", params | {"stains": missing}
     elif state is CaseState.UNDELIVERED:
-        refused = [
-            delivery
-            for delivery in tx.deliveries(case_id)
-            if delivery.state == DeliveryState.REFUSED and delivery.reason not in NOT_WANTED
-        ]
+        waiting = set(tx.session.exec(waiting_for_a_person(case_id)))
+        refused = [delivery for delivery in tx.deliveries(case_id) if delivery.id in waiting]
         destinations = sorted({delivery.destination for delivery in refused})
         reason, params = "refused", {"destinations": destinations, "count": len(refused)}
         first = next((delivery for delivery in refused if delivery.reason), None)

@@ -88,6 +88,9 @@ DELIVERY_WORDS: dict[DeliveryState, Wording] = {
     DeliveryState.REFUSED: Wording("Refused", "The destination refused it for good.", "trouble"),
 }
 
+TAKEN_OUT = Wording("Taken out", "It is not to be sent any more.", "quiet")
+"""Words for a refused delivery that waits for nobody."""
+
 OBJECT_WORDS: dict[str, str] = {
     "WSM": "Whole slide image",
     "SEG": "Segmentation",

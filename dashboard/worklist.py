@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import ColumnElement, false, or_
+from sqlalchemy import ColumnElement, case, false, literal, or_
 from sqlalchemy import select as columns
 from sqlmodel import SQLModel, col, select
 
+from appliance.assays.registry import assays
 from appliance.ledger.lifecycle import CaseState
 from appliance.ledger.queries import Queries
 from appliance.ledger.reader import LedgerReader
@@ -45,10 +46,19 @@ ORDERS: dict[str, tuple[str, tuple[ColumnElement[Any], ...]]] = {
     "": ("Review first", _REVIEW),
     "oldest": ("Oldest", _OLDEST),
     "newest": ("Newest", (col(CaseRow.id).desc(),)),
-    "score": ("Score", (col(CaseRow.score).desc(), *_OLDEST)),
+    "score": ("Score", (col(CaseRow.score).desc(), *_OLDEST)),  # and by `_rank` before it
     "accession": ("Accession", (col(CaseRow.accession).asc(), col(CaseRow.block).asc(), *_OLDEST)),
 }
 """Orders of the list by their name in the address, with their words; the first one is the usual."""
+
+
+def _rank() -> ColumnElement[Any]:
+    """Return the order by the place of a score among those of its assay, the highest first."""
+    ranks: dict[str, int] = {}
+    for assay in assays():
+        for rank, score in enumerate(assay.scores, 1):
+            ranks[score] = max(rank, ranks.get(score, 0))  # of two assays with one word
+    return case(ranks, value=col(CaseRow.score), else_=0).desc() if ranks else literal(0)
 
 
 class SpokenCases:
@@ -125,6 +135,8 @@ def read_work_list(
             found_in.append(holds_text(col(CaseRow.accession), find, settings))
         chosen.append(or_(*found_in))
     _, ordered = ORDERS.get("" if hidden and order == "accession" else order, ORDERS[""])
+    if order == "score":
+        ordered = (_rank(), *ordered)
     with reader.reading() as tx:
         done = spoken.now(tx)
         found = tx.session.exec(select(CaseRow.id).where(*chosen).order_by(*ordered))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import or_
+from sqlalchemy import or_, true
 from sqlmodel import col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -69,14 +69,15 @@ def is_over(row: DeliveryRow, objects_key: str, settings: Settings) -> bool:
     )
 
 
-def waiting_for_a_person() -> SelectOfScalar[int]:
-    """Return a query for the ids of refused deliveries that make a case *undelivered*.
+def waiting_for_a_person(case_id: int | None = None) -> SelectOfScalar[int]:
+    """Return a query for the ids of refused deliveries that make a case *undelivered*, or one case.
 
     It is *written* while another object of it waits, for a destination that is away, too. Results
     that the case has no more lie in another folder than those of today.
     """
     reason, path = col(DeliveryRow.reason), col(DeliveryRow.path)
     of_today = or_(~path.startswith("objects/"), path.startswith(col(CaseRow.objects_key)))
+    of_case = true() if case_id is None else CaseDeliveryRow.case_id == case_id
     return (
         select(CaseDeliveryRow.delivery_id)
         .join(CaseRow, col(CaseRow.id) == CaseDeliveryRow.case_id)
@@ -86,5 +87,6 @@ def waiting_for_a_person() -> SelectOfScalar[int]:
             DeliveryRow.state == DeliveryState.REFUSED,
             reason.not_in(REPLACED),
             of_today,
+            of_case,
         )
     )

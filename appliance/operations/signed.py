@@ -5,7 +5,7 @@ from __future__ import annotations
 from appliance.delivery.index import sound_contents
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.queries import Queries
-from appliance.ledger.tables import CaseRow, SlideRow
+from appliance.ledger.tables import CaseRow, SlideRow, params_of
 from appliance.operations.corrections import CONFIRMED, CORRECTED, ENDED, SIGNED
 from appliance.settings.settings import Settings
 
@@ -41,5 +41,7 @@ def _signed_since(tx: Queries, case: CaseRow) -> str:
     """Return who signed a result whose objects are not written yet, or could not be written."""
     if not case.findings_key or tx.scored_by(case.subject) not in SIGNED:
         return ""
-    by = [e.by for e in tx.events(case.subject) if e.code in (CORRECTED, CONFIRMED)]
-    return by[-1] if by else "Somebody"
+    words = [e for e in tx.events(case.subject) if e.code in (CORRECTED, CONFIRMED)]
+    # Earlier builds kept the person among the facts.
+    by = words[-1].by or params_of(words[-1]).get("by", "") if words else ""
+    return str(by or "Somebody")

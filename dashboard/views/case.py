@@ -104,8 +104,8 @@ def _live(case_id: int, shown: str, records: _Records) -> None:
     findings = _findings_of(detail)
     notes = look.interim_note(detail.interim) + look.second_note(detail.second)
     look.block(_line_markup(detail, findings) + notes)
-    if findings is None and detail.findings_folder is not None:
-        look.block(f'<div class="td-card">{escape(_why_unread(detail.findings_folder))}</div>')
+    if findings is None and detail.findings_key:
+        look.block(f'<div class="td-card">{escape(_why_unread(detail))}</div>')
     if detail.trouble is not None:
         look.block(
             f'<div class="td-trouble"><div class="item"><div>{escape(detail.trouble.sentence)} '
@@ -147,7 +147,8 @@ def _records(detail: CaseDetail, findings: Findings | None) -> _Records:
 
 def _measurements(detail: CaseDetail, findings: Findings | None) -> None:
     if findings is None:
-        look.block('<div class="td-empty">Not scored yet.</div>')
+        said = _why_unread(detail) if detail.findings_key else "Not scored yet."
+        look.block(f'<div class="td-empty">{escape(said)}</div>')
         return
     if detail.case.review:
         items = "".join(f"<li>{escape(sentence)}</li>" for sentence in detail.case.review)
@@ -177,8 +178,9 @@ def _report(detail: CaseDetail) -> None:
     case_id, keys = detail.case.id, (detail.findings_key, detail.objects_key)
     try:
         report_file(f"case-{case_id}", *keys, look.settings())
-    except NotShownError as err:
-        look.block(f'<div class="td-empty">{escape(str(err))}</div>')
+    except (NotShownError, OSError) as err:
+        said = str(err) if isinstance(err, NotShownError) else f"It cannot be read: {err.strerror}."
+        look.block(f'<div class="td-empty">{escape(said)}</div>')
         return
     version = ArtifactKey.parse(detail.objects_key).digest
     look.block(
@@ -194,15 +196,22 @@ def _findings_of(detail: CaseDetail) -> Findings | None:
         return None
     try:
         return _load_findings(str(detail.findings_folder))
-    except ValueError:
+    except (ValueError, OSError):
         return None
 
 
-def _why_unread(folder: Path) -> str:
+def _why_unread(detail: CaseDetail) -> str:
+    if detail.findings_folder is None:
+        return "The stored result of this case is away. Restore artifacts/ of the state folder."
     try:
-        _load_findings(str(folder))
+        _load_findings(str(detail.findings_folder))
     except ResultDamagedError as err:
         return f"The stored result of this case is damaged ({err}). Analyze the case again."
+    except OSError as err:
+        return (
+            f"The stored result of this case cannot be read ({err.strerror}). See to the disk of "
+            "the state folder."
+        )
     except ValueError:
         pass
     return (
@@ -267,7 +276,9 @@ def _hinted_picture(overview: NDArray[np.uint8], shown: HintMap) -> None:
 def _line_markup(detail: CaseDetail, findings: Findings | None) -> str:
     case = detail.case
     words = CASE_WORDS[case.state]
-    if findings is None:
+    if findings is None and detail.findings_key:
+        score = '<span class="big none muted">The result cannot be shown</span>'
+    elif findings is None:
         score = '<span class="big none muted">Not scored yet</span>'
     else:
         score = f'<span class="big" data-testid="score">{escape(findings.score or "–")}</span>'
@@ -276,11 +287,12 @@ def _line_markup(detail: CaseDetail, findings: Findings | None) -> str:
         text = escape(" ".join(case.review))
         reasons = f'<div class="reasons" title="{text}"><b>Review:</b> {text}</div>'
     said = "" if findings is None else f'<span class="said">{_meaning(findings)}</span>'
+    held = f'<div class="muted small">{escape(case.held)}</div>' if case.held else ""
     return (
         f'<div class="td-line"><a href="worklist" target="_self">← Work list</a>{score}<div>'
         f"<h1>{escape(case.accession)} · block {escape(look.block_text(case))}</h1>"
         f"{look.state_pill(words, case.claimed)} {said}{look.progress_line(case.progress)}"
-        f"{reasons}</div></div>"
+        f"{held}{reasons}</div></div>"
     )
 
 

@@ -23,7 +23,7 @@ from appliance.operations.first_run import (
 )
 from appliance.operations.users import Role
 from dashboard.lines import SlideLine
-from dashboard.queries import read_case, read_queue, read_slide
+from dashboard.queries import case_of_pair, read_case, read_queue, read_slide
 from dashboard.views import acting, look
 from dashboard.views.records import pair_markup, steps_markup
 
@@ -175,10 +175,8 @@ def _watched(first: int, second: int) -> None:
     """Show how far a pair came, and its result."""
     slides = [read_slide(look.ledger(), look.settings(), each) for each in (first, second)]
     known = [each.slide for each in slides if each is not None]
-    numbers = {slide.case_id for slide in known}
-    detail = None
-    if len(numbers) == 1 and (number := numbers.pop()) is not None:
-        detail = read_case(look.ledger(), look.settings(), number)
+    number = case_of_pair(look.ledger(), first, second)
+    detail = None if number is None else read_case(look.ledger(), look.settings(), number)
     markup = "".join(_slide_line(slide) for slide in known)
     if detail is None:
         markup += "<p>They are not one case yet.</p>"

@@ -13,6 +13,7 @@ from dashboard.wording import (
     DELIVERY_WORDS,
     OBJECT_WORDS,
     SLIDE_WORDS,
+    TAKEN_OUT,
     stain_word,
 )
 
@@ -47,6 +48,8 @@ def steps_markup(detail: CaseDetail) -> str:
     for stain in detail.stains:
         lines.append((stain_word(stain), _slide_steps(detail.slides.get(stain))))
     state = DETOURS.get(detail.case.state, detail.case.state)
+    if detail.case.state == CaseState.FAILED and detail.findings_key:
+        state = CaseState.SCORED  # it failed in writing
     trouble = detail.trouble is not None
     here = [name for name, _ in CASE_PATH].index(state)
     lines.append(("Case", _path([label for _, label in CASE_PATH], here, trouble)))
@@ -94,7 +97,7 @@ def deliveries_markup(detail: CaseDetail) -> str:
     """Return the objects at their destinations, as markup."""
     rows = []
     for line in detail.deliveries:
-        words = DELIVERY_WORDS[line.state]
+        words = TAKEN_OUT if line.is_taken_out else DELIVERY_WORDS[line.state]
         note = ""
         if line.error:
             note = f'<div class="small muted">{escape(line.error)}</div>'
