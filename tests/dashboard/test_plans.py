@@ -58,6 +58,7 @@ def test_pages_read_indexes_however_the_rows_are_spread(lab: Lab, statistics: bo
     assert read_work_list(reader, lab.settings, spoken).total == 100
     reader.close()
     with sqlite3.connect(lab.settings.ledger_file) as connection:
+        connection.create_function("casefold", 1, str, deterministic=True)
         for statement, parameters in asked:
             told = [str(each) if isinstance(each, CaseState) else each for each in parameters]
             plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", told).fetchall()
