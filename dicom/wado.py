@@ -26,6 +26,7 @@ from dicom.errors import (
     PacsUnavailableError,
     SpoolError,
 )
+from dicom.header import WSM_STORAGE
 from dicom.http_status import find_http_status
 from dicom.status import Verdict
 from dicom.uids import uid_as_name
@@ -75,6 +76,21 @@ def retrieve_series(address: WebAddress, series: Series, folder: Path) -> int:
     if count == 0:
         raise PacsRejectedError(f"{address.url}: WADO-RS gave no instance of the series.")
     return count
+
+
+def may_be_slide(folder: Path) -> bool:
+    """Return whether a series has an image of a slide, or a file whose class is not known.
+
+    Reports, presentation states and other images of a study lie beside its slides.
+    """
+    return any(_class_of(path) in ("", WSM_STORAGE) for path in folder.iterdir())
+
+
+def _class_of(path: Path) -> str:
+    try:
+        return str(_file_meta(path).get("MediaStorageSOPClassUID", ""))
+    except (RecursionError, *UNREADABLE):
+        return ""
 
 
 def _check(address: WebAddress, response: requests.Response) -> None:

@@ -12,7 +12,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -43,7 +43,7 @@ from dicom.errors import (
 )
 from dicom.uids import deterministic_uid, uid_as_name
 from dicom.ups import Output, WorkItem
-from dicom.wado import Series, retrieve_series
+from dicom.wado import Series, may_be_slide, retrieve_series
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +126,7 @@ class WorkList:
         # An item is refused no longer where a person removed its record.
         self._refused = {uid: why for uid, why in self._refused.items() if uid in records}
         self._lost.clear()
+        self._drop_parts(records)
         troubles = [self._try(record) for record in records.values()]
         for item in ups.find_work(self._address):
             known = item.uid in records or self._ended_file(item.uid).exists()
@@ -217,7 +218,7 @@ class WorkList:
         late = self._is_late(record)
         try:
             if not late:
-                self._fetch(record)
+                record = self._fetch(record)
             elif not self._is_fetched(record):
                 raise PacsRejectedError("its slides did not come in time")
         except PacsRejectedError as err:
@@ -255,9 +256,8 @@ class WorkList:
             raise
         self._told[record.uid] = said
 
-    def _fetch(self, record: Record) -> None:
-        if not record.series:
-            raise PacsRejectedError("it names no series")
+    def _fetch(self, record: Record) -> Record:
+        """Fetch the series that are missing; return the record without those that are no slides."""
         address = web_address(self._wanted, record.retrieve_url)
         for series in record.series:
             final = self._series_folder(record, series)
@@ -267,10 +267,26 @@ class WorkList:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
             count = retrieve_series(address, series, part)
+            if not may_be_slide(part):
+                shutil.rmtree(part)
+                left = tuple(each for each in record.series if each != series)
+                record = replace(record, series=left)
+                self._keep(record)
+                log.info("a series of a work item is no slide, and was left out")
+                continue
             final.parent.mkdir(exist_ok=True)
             sync_tree(part)  # a folder with its final name is never fetched again
             part.rename(final)
             log.info("a series of a work item was fetched: %d instances", count)
+        if not record.series:
+            raise PacsRejectedError("it names no series of a slide")
+        return record
+
+    def _drop_parts(self, open_items: Container[str]) -> None:
+        """Remove what is left of series that were not fetched in full for items that ended."""
+        for path in (self._wanted.folder / RECORDS).glob("*-*"):
+            if path.is_dir() and path.name.partition("-")[0] not in open_items:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _is_fetched(self, record: Record) -> bool:
         """Return whether all series are there."""

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from fixtures.daemon import Daemon, tandem_here
+from fixtures.instances import made_object
 from fixtures.pairings import HER2_PAIR
 from fixtures.ups import UpsServer, work_item
 from pydantic import ValidationError
+from pydicom.uid import ComprehensiveSRStorage
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.index import INDEX_NAME, ObjectFile
@@ -31,7 +33,8 @@ from appliance.settings.settings import Settings
 from dicom import ups
 from dicom.dicomweb import WebAddress
 from dicom.errors import ConnectionLostError, PacsRejectedError, PacsUnavailableError, SpoolError
-from dicom.wado import Series
+from dicom.header import WSM_STORAGE
+from dicom.wado import Series, may_be_slide
 
 UID = "1.2.3.4.5"
 READING = (SlideState.ARRIVED, SlideState.IDENTIFIED, SlideState.INSPECTED, SlideState.READ)
@@ -345,6 +348,67 @@ def test_slides_that_are_not_for_tandem_cancel_it(site: Site) -> None:
     site.take_up(SlideState.OTHER, SlideState.OTHER)
     site.turn()
     assert site.server.state(UID) == "CANCELED"
+
+
+def test_a_series_that_is_no_slide_holds_up_no_item(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reports, presentation states and pictures of the study lie beside the slides."""
+
+    def of_class(address: WebAddress, series: Series, to: Path) -> int:
+        site.fetched.append((address.url, series.series_uid))
+        made_object(to / "1.dcm", sop_class=classes[series.series_uid])
+        return 1
+
+    report = ("1.2.9", "1.2.9.3")
+    classes = {ONE[1]: WSM_STORAGE, TWO[1]: WSM_STORAGE, report[1]: ComprehensiveSRStorage}
+    monkeypatch.setattr(workitems, "retrieve_series", of_class)
+    site.server.items[UID] = work_item(UID, [report, ONE, TWO])
+    site.turn()
+    assert sorted(path.name for path in (site.spool / UID).iterdir()) == [ONE[1], TWO[1]]
+    assert [path.name for path in (site.spool / ".items").iterdir()] == [f"{UID}.json"]
+    site.take_up(SlideState.READ, SlideState.READ)
+    site.deliver(site.case(*WAY))
+    site.turn()
+    assert site.server.state(UID) == "COMPLETED"
+    assert len(site.fetched) == 3  # the report is not fetched again
+    # An item of reports alone ends, and a series with any image of a slide is one.
+    other = "1.2.3.4.6"
+    site.server.items[other] = work_item(other, [report])
+    site.turn()
+    assert site.server.state(other) == "CANCELED"
+    folder = site.spool / "both"
+    folder.mkdir()
+    made_object(folder / "1.dcm", sop_class=ComprehensiveSRStorage)
+    assert not may_be_slide(folder)
+    (folder / "2.dcm").write_bytes(b"no DICOM")
+    assert may_be_slide(folder)
+    made_object(folder / "2.dcm", sop_class=WSM_STORAGE)
+    assert may_be_slide(folder)
+
+
+def test_what_is_left_of_a_series_goes_with_its_item(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_half(address: WebAddress, series: Series, to: Path) -> int:
+        (to / "half.dcm").write_bytes(b"half")
+        raise ConnectionLostError("the series ended in the middle of an instance")
+
+    monkeypatch.setattr(workitems, "retrieve_series", in_half)
+    site.server.items[UID] = work_item(UID, [ONE])
+    for _ in range(2):
+        with pytest.raises(PacsUnavailableError):
+            site.turn()
+    assert [path.name for path in site.spool.rglob("half.dcm")] == ["half.dcm"]
+    former = site.spool / ".items" / "1.2.3.4.6-1.2.9.1"  # of an item that an earlier edition ended
+    former.mkdir()
+    (former / "half.dcm").write_bytes(b"half")
+    site.now += 3600 * 73
+    site.turn()
+    assert site.server.state(UID) == "CANCELED"
+    site.turn()
+    assert list(site.spool.rglob("half.dcm")) == [] and not former.exists()
+    assert [path.name for path in site.spool.rglob("*.json")] == [f"{UID}.json"]
 
 
 def test_slides_that_cannot_be_had_cancel_it_and_a_server_away_does_not(site: Site) -> None:
