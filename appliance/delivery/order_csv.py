@@ -11,10 +11,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 
+from appliance.delivery.order_cells import DECIDING, RowError, kept_values, value_of
 from appliance.delivery.order_files import (
     MOST_BYTES,
     MOST_PROBLEMS,
@@ -22,7 +23,8 @@ from appliance.delivery.order_files import (
     WRITING_S,
     OrderProblem,
     OrdersRead,
-    decoded,
+    day_of_birth,
+    decoded_lines,
 )
 from appliance.errors import WorklistUnavailableError
 from appliance.settings.orders import COLUMNS, LOOSE_COLUMNS, Orders
@@ -41,15 +43,8 @@ _SEXES = {
 }
 
 
-_DECIDING = {"accession": "accession", "patient_id": "patient ID"}
-"""Facts that one column alone may hold, and their names in sentences."""
-
 _last_lines: dict[Path, tuple[int, str, int]] = {}
 """Last line of each table: its number, its text, and the table's first time of change with it."""
-
-
-class _RowError(Exception):
-    """A row that cannot be used; the text does not hold its values (PHI)."""
 
 
 def read_csv(path: Path, settings: Orders) -> OrdersRead:
@@ -87,14 +82,22 @@ def _read(
         return _unusable(path.name, 1, f"the table is larger than {MOST_BYTES // 2**20} MiB")
     data = path.read_bytes()
     after = path.stat()
-    text = decoded(data)
+    text, odd = decoded_lines(data)
     fresh = 0 <= time.time() - modified_ns / 1e9 < WRITING_S
     if (after.st_mtime_ns, after.st_size) != (modified_ns, size) or (
         fresh and not text.endswith("\n")
     ):
         raise WorklistUnavailableError("orders.csv is being written. It is read again by itself.")
     young = young and not _has_stood(path, text, modified_ns)
-    return _with_end(path.name, text, dict(columns), form, young)
+    read = _with_end(path.name, text, dict(columns), form, young)
+    return read if not odd else replace(read, problems=(*read.problems, _odd(path.name, odd)))
+
+
+def _odd(name: str, lines: Sequence[int]) -> OrderProblem:
+    """Problem of lines whose letters are written otherwise than those of the table."""
+    what = "it is" if len(lines) == 1 else f"it and {len(lines) - 1} more are"
+    told = f"{what} not in UTF-8 as the other lines are: letters may be wrong."
+    return OrderProblem(file=name, line=lines[0], text=told, used=True)
 
 
 def _has_stood(path: Path, text: str, modified_ns: int) -> bool:
@@ -137,14 +140,14 @@ def parse_csv(name: str, text: str, columns: Mapping[str, str], form: str) -> Or
         return _unusable(name, 1, "the table is empty")
     delimiter, found_columns = _header(lines[start], columns)
     doubt = ""
-    for fact, what in _DECIDING.items():
+    for fact, what in DECIDING.items():
         if len(several := found_columns.get(fact, {})) > 1:
             told = f"several columns may be the {what}: {', '.join(several.values())}"
             doubt = f"{told}. Set orders.columns to name one of them"
             if len(set(map(_folded, several.values()))) > 1:
                 return _unusable(name, start + 1, doubt)
     named = {fact: min(numbers) for fact, numbers in found_columns.items()}
-    missing = [what for fact, what in _DECIDING.items() if fact not in named]
+    missing = [what for fact, what in DECIDING.items() if fact not in named]
     if missing:
         what = " and for the ".join(missing)
         return _unusable(
@@ -157,20 +160,22 @@ def parse_csv(name: str, text: str, columns: Mapping[str, str], form: str) -> Or
     found: dict[str, list[Order]] = defaultdict(list)
     problems: list[OrderProblem] = []
     # Joined tables have the column of the join twice.
-    twins = {fact: list(found_columns[fact]) for fact in _DECIDING if len(found_columns[fact]) > 1}
+    twins = {fact: list(found_columns[fact]) for fact in DECIDING if len(found_columns[fact]) > 1}
     used = {*named.values(), *(column for each in twins.values() for column in each)}
     for line, cells in _rows(lines, start + 1, delimiter, width, used):
         try:
-            if isinstance(cells, _RowError):
+            if isinstance(cells, RowError):
                 raise cells
             if len(cells) < width or any(cells[width:]):
-                raise _RowError(f"it has {len(cells)} columns, the first line {width}")
-            values = {what: plain(cells[column]) for what, column in named.items()}
+                raise RowError(f"it has {len(cells)} columns, the first line {width}")
+            values = {what: value_of(cells[column]) for what, column in named.items()}
             for fact, columns_of in twins.items():
-                values[fact] = _of_twins(fact, {plain(cells[column]) for column in columns_of})
-            order, left_out = _order(values, form)
+                values[fact] = _of_twins(fact, {value_of(cells[column]) for column in columns_of})
+            values, left_out = kept_values(values)
+            order, more = _order(values, form)
+            left_out += more
             found[values["accession"].casefold()].append(order)
-        except (_RowError, ObjectError) as err:
+        except (RowError, ObjectError) as err:
             left_out = [f"the row is not used: {err}"]
         problems += [OrderProblem(file=name, line=line, text=each) for each in left_out]
     if doubt and problems and not found:
@@ -186,11 +191,11 @@ def _of_twins(fact: str, cells: set[str]) -> str:
 
     Raises
     ------
-    _RowError
+    RowError
         If the cells differ.
     """
     if len(cells - {""}) > 1:
-        raise _RowError(f"its columns of the {_DECIDING[fact]} differ")
+        raise RowError(f"its columns of the {DECIDING[fact]} differ")
     return max(cells)
 
 
@@ -240,7 +245,7 @@ def _folded(name: str) -> str:
 
 def _rows(
     lines: Sequence[str], start: int, delimiter: str, width: int, used: Collection[int]
-) -> Iterator[tuple[int, list[str] | _RowError]]:
+) -> Iterator[tuple[int, list[str] | RowError]]:
     """Rows with the numbers of their lines; blank ones are left out.
 
     A quote that is not closed costs its own line only, not those that follow. A cell of several
@@ -260,7 +265,7 @@ def _rows(
                 done = reader.line_num
             return
         except csv.Error:
-            yield start + done + 1, _RowError("its quotes do not match")
+            yield start + done + 1, RowError("its quotes do not match")
             start += done + 1
 
 
@@ -278,13 +283,13 @@ def _order(values: Mapping[str, str], form: str) -> tuple[Order, list[str]]:
 
     Raises
     ------
-    _RowError, ObjectError
+    RowError, ObjectError
         If the row cannot be used.
     """
     if not values["accession"]:
-        raise _RowError("it has no accession")
+        raise RowError("it has no accession")
     if not values["patient_id"]:
-        raise _RowError("it has no patient ID")
+        raise RowError("it has no patient ID")
     left_out = []
     born, uid = _day(values.get("birth_date", ""), form), values.get("study_uid", "")
     if born is None and values.get("birth_date"):
@@ -344,10 +349,8 @@ def _name(values: Mapping[str, str]) -> str:
 
 @lru_cache(maxsize=65536)
 def _day(cell: str, form: str) -> date | None:
-    for known in (form,) if form else _DATES:
-        with suppress(ValueError):
-            return datetime.strptime(cell, known).date()
-    return None
+    found = (day_of_birth(cell, known) for known in ((form,) if form else _DATES))
+    return next((day for day in found if day is not None), None)
 
 
 def _specimens(values: Mapping[str, str]) -> tuple[OrderedSpecimen, ...]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date, datetime
 
 from appliance.settings.identify import Writing
 from dicom.order import Order
@@ -18,6 +20,12 @@ WRITING_S = 2.0
 """Age in seconds below which a file may be half written."""
 UNENDED_S = 60.0
 """Age in seconds below which a last line without an end is not used: systems write with pauses."""
+FIRST_YEAR = 1850
+"""First year of a date of birth: one before it was read wrong."""
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+"""Letter in place of bytes that are no letter."""
+_JOINED = re.compile(r"%[dmyY]%[dmyY]")
+"""Numbers of a format of dates with no sign between them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +70,52 @@ class OrdersRead:
 
 def decoded(data: bytes) -> str:
     """Decode the text of a file as Windows and Linux write it: UTF-8, UTF-16 or Windows-1252."""
+    return decoded_lines(data)[0]
+
+
+def decoded_lines(data: bytes) -> tuple[str, tuple[int, ...]]:
+    """Return the text of a file, and the numbers of lines that are not in UTF-8 as the others are.
+
+    One letter that was cut makes no other letter wrong: UTF-8 is told by most lines that are no
+    ASCII.
+    """
     if (text := marked(data)) is not None:
-        return text
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
+        return text, ()
+    with suppress(UnicodeDecodeError):
+        return data.decode("utf-8-sig"), ()
+    lines = data.removeprefix(codecs.BOM_UTF8).splitlines(keepends=True)
+    told = [_is_utf8(line) for line in lines if not line.isascii()]
+    if 2 * sum(told) < len(told) and not data.startswith(codecs.BOM_UTF8):
+        return data.decode("cp1252", errors="replace"), ()
+    texts, odd = list[str](), list[int]()
+    for number, line in enumerate(lines, start=1):
+        try:
+            texts.append(line.decode())
+        except UnicodeDecodeError:
+            odd.append(number)
+            texts.append(line.decode("utf-8" if _is_utf8(line) else "cp1252", errors="replace"))
+    return "".join(texts), tuple(odd)
+
+
+def _is_utf8(line: bytes) -> bool:
+    """Return whether a line holds no more broken letters of UTF-8 than whole ones."""
+    text = line.decode(errors="replace")
+    broken = text.count(REPLACEMENT)
+    return broken <= sum(not letter.isascii() for letter in text) - broken
+
+
+def day_of_birth(text: str, form: str) -> date | None:
+    """Return a date of birth; None for one that cannot be read, or that nobody living has.
+
+    Numbers without signs between them have all their digits: `strptime` would read 196112 as the
+    second of January.
+    """
+    with suppress(ValueError):
+        day = datetime.strptime(text, form).date()
+        whole = not _JOINED.search(form) or day.strftime(form) == text
+        if whole and day.year >= FIRST_YEAR and day <= date.today():
+            return day
+    return None
 
 
 def marked(data: bytes) -> str | None:

@@ -198,6 +198,74 @@ def test_a_bad_row_is_told_by_its_line_and_the_others_are_used() -> None:
     assert "P2" not in told and "S26" not in told and "999" not in told
 
 
+@pytest.mark.parametrize(
+    ("cell", "form", "born"),
+    [
+        ("19610203", "", date(1961, 2, 3)),
+        ("3.2.1961", "", date(1961, 2, 3)),
+        ("1961-2-3", "", date(1961, 2, 3)),
+        ("03021961", "%d%m%Y", date(1961, 2, 3)),
+        ("03.02.71", "%d.%m.%y", date(1971, 2, 3)),
+        # 6111-01-02, 1961-11-02, the year 311, 3 or 30 February, and a year to come.
+        ("611112", "", None),
+        ("1961112", "", None),
+        ("031161", "", None),
+        ("3021961", "%d%m%Y", None),
+        ("03.02.61", "%d.%m.%y", None),
+        ("03.02.1161", "", None),
+        ("03.02.2961", "", None),
+    ],
+)
+def test_a_date_of_birth_has_all_its_digits_and_a_year_of_the_living(
+    cell: str, form: str, born: date | None
+) -> None:
+    read = parsed(f"Accession;Patient ID;DOB\nS26-1;P1;{cell}\n", form)
+    assert [order.patient_birth_date for order in read.of("S26-1")] == [born]
+    told = ["the date of birth cannot be read" in problem.text for problem in read.problems]
+    assert told == [True] * (born is None)
+
+
+def test_what_excel_makes_of_numbers_is_no_number() -> None:
+    read = parsed(
+        "Accession;Patient ID;Name;Placer;Block\n"
+        '="S26-1";"=""0004711""";="Meyer^Anna";4,7E+11;="A1"\n'
+        "S26-2;4,71123E+11;Meyer^Anna;P2;A1\n"
+        "2.6E+10;4712;Huber^Eva;P3;A1\n"
+        "S26-3;2E-31;Huber^Eva;P4;A1\n"
+    )
+    assert set(read.orders) == {"s26-1", "s26-3"}
+    (order,) = read.of("S26-1")
+    assert (order.patient_id, order.patient_name) == ("0004711", "Meyer^Anna")
+    assert (order.requests, order.specimens[0].block) == ((), "A1")
+    assert read.of("S26-3")[0].patient_id == "2E-31"
+    assert [(problem.line, "rounded by Excel" in problem.text) for problem in read.problems] == [
+        (2, True),
+        (3, True),
+        (4, True),
+    ]
+    assert not any("711" in problem.sentence for problem in read.problems)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_letter_that_is_cut_makes_no_other_letter_wrong(mark: bytes, tmp_path: Path) -> None:
+    rows = ["S26-1;4711;Müller^Jörg;ok", "S26-2;4712;Groß^Eva;Prä", "S26-3;4713;Weiß^Eva;"]
+    data = "\n".join(["Accession;Patient ID;Name;Remark", *rows, ""]).encode()
+    cut = data.replace("Prä".encode(), "Prä".encode()[:-1])
+    read = read_csv(written(tmp_path / "orders.csv", mark + cut), Orders())
+    names = [read.of(f"S26-{number}")[0].patient_name for number in (1, 2, 3)]
+    assert names == ["Müller^Jörg", "Groß^Eva", "Weiß^Eva"]
+    (problem,) = read.problems
+    assert (problem.line, problem.used) == (3, True) and "not in UTF-8" in problem.sentence
+    # A name that was cut is left out; rows that another system appended are read as they are.
+    cut = data.replace("Groß".encode(), "Groß".encode()[:-1]) + "S26-4;4714;Jäger^Ute;\n".encode(
+        "cp1252"
+    )
+    read = read_csv(written(tmp_path / "cut.csv", mark + cut), Orders())
+    assert [read.of(f"S26-{number}")[0].patient_name for number in (2, 4)] == ["", "Jäger^Ute"]
+    assert [problem.line for problem in read.problems] == [3, 3]
+    assert "and 1 more are not in UTF-8" in read.problems[1].text
+
+
 def test_an_open_quote_swallows_no_row_in_silence() -> None:
     text = 'Accession;Patient ID;Remark\nS26-1;P1;"begun\nS26-2;P2;\nS26-3;P3;"\nS26-4;P4;fine\n'
     read = parsed(text)

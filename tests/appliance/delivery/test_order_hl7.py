@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.delivery import order_hl7
 from appliance.delivery.order_files import OrdersRead
 from appliance.delivery.order_hl7 import parse_messages, read_hl7
 from appliance.delivery.order_standing import OrderEntry
@@ -191,6 +193,17 @@ def test_the_text_is_in_the_set_that_the_message_states(
     assert names == [name, "Müller^Jana^Maria^Dr."]
 
 
+def test_a_letter_that_is_cut_is_told_where_it_is_the_patients() -> None:
+    text = message("ORM^O01", ORC, OBR, "NTE|1||Prä", charset="").encode()
+    cut = text.replace("Prä".encode(), "Prä".encode()[:-1])
+    (entry,), problems = parse_messages("a.hl7", cut, FIELDS)
+    assert problems == () and entry.order is not None
+    assert entry.order.patient_name == "Müller^Jana^Maria^Dr."
+    cut = text.replace("Müller".encode(), "Mü".encode()[:-1])
+    entries, (problem,) = parse_messages("a.hl7", cut, FIELDS)
+    assert entries == () and "letters that cannot be read" in problem.sentence
+
+
 def test_escaped_bytes_are_in_the_set_of_the_message() -> None:
     pid = "PID|1||4711||\\XAF\\ak^\\XA3\\ukasz\r"
     text = message("ORM^O01", ORC, OBR, pid=pid, charset="8859/2")
@@ -336,6 +349,186 @@ def test_the_last_message_about_an_order_decides_its_accession(tmp_path: Path) -
     assert send("10.hl7", "NW 9^EHR S9 HER2") == ["s3", "s4", "s5", "s7", "s8", "s9"]
 
 
+def test_a_message_about_one_case_ends_no_other_cases_order(tmp_path: Path) -> None:
+    other = PID.replace("4711", "815").replace("Müller", "Huber").replace("77^", "78^")
+
+    def left(name: str, *sent: tuple[str, str]) -> list[str]:
+        for number, (line, pid) in enumerate(sent):
+            text = message("OML^O21", *ordered(line), at=f"202611201011{number:02}", pid=pid)
+            put(tmp_path / name, f"{number}.hl7", text)
+        return sorted(read(tmp_path / name).orders)
+
+    # One patient, and orders that are numbered from 1 without an issuer.
+    two = [("NW 1 - HER2" + CASE.format(case), PID) for case in ("S1", "S2")]
+    assert left("a", *two, ("SC 1 - HER2" + CASE.format("S2"), PID)) == ["s1", "s2"]
+    assert left("b", *two, ("CA 1 - HER2" + CASE.format("S2"), PID)) == ["s1"]
+    # With an issuer, and of two patients.
+    two = [("NW 1^LIS - HER2" + CASE.format(c), p) for c, p in (("S1", PID), ("S2", other))]
+    assert left("c", *two, ("CA 1^LIS - HER2" + CASE.format("S2"), other)) == ["s1"]
+    # A case whose new order is not here.
+    assert left("d", *two, ("CA 1^LIS - HER2" + CASE.format("S3"), other)) == ["s1"]
+    assert left("e", *two, ("SC 1^LIS - HER2" + CASE.format("S3"), other)) == ["s1", "s3"]
+
+
+CASE = "|" * 14 + "{}"
+"""Fields after OBR-4 up to the accession in OBR-18."""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ORC|SC|P1|F77||IP",
+        "ORC|SC||F77||IP",
+        "ORC|SC|P1|F77||IP\rOBR|1|P1|F77|HER2^HER2^L",
+        "ORC|SC|P1|F77||IP\rOBR|1|P1|F77",
+        "ORC|SC|P1|F77||IP\rORC|SC|P1|F77||CM",
+        f"ORC|SC|P1|F77||IP\rOBR|1|P1|F77|{CASE.format('S26-31')}",
+        "ORC|SC|P1|F77||IP\rSPM|1|S26-31;A1||TISS",
+    ],
+)
+def test_a_status_message_moves_and_empties_no_order(change: str, tmp_path: Path) -> None:
+    obr = "OBR|1|P1^EHR||HER2^HER2^L" + CASE.format("S26-31|RP-7")
+    spm, study = "SPM|1|S26-31;A1||TISS", "ZDS|1.2.276.0.99.1^LIS"
+    first = message("OML^O21", "PV1|1|O||||||88^Weiß^Karl", "ORC|NW|P1^EHR|F77", obr, spm, study)
+    put(tmp_path, "1.hl7", first)
+    (before,) = read(tmp_path).of("S26-31")
+    name = "PID|1||4711^^^KLINIK&1.2.3&ISO^MR~77^^^KASSE^SS||Müller^Jana^Maria^^Dr.^^L"
+    put(tmp_path, "2.hl7", message("OML^O21", change, at="20261121"))
+    found = read(tmp_path)
+    assert (found.problems, list(found.orders)) == ((), ["s26-31"])
+    assert found.of("S26-31") == (before,)
+    # What it states counts, and the order can be taken back by either number.
+    named = PID.replace(PID[: len(name)], name.replace("Müller", "Meyer"))
+    put(tmp_path, "3.hl7", message("OML^O21", change, at="20261122", pid=named))
+    assert [order.patient_name for order in read(tmp_path).of("S26-31")] == ["Meyer^Jana^Maria^Dr."]
+    for taken in ("ORC|OC|P1", "ORC|OC||F77"):
+        put(tmp_path, "4.hl7", message("OML^O21", taken, at="20261123"))
+        assert read(tmp_path).orders == {}
+
+
+def test_a_change_that_asks_for_nothing_keeps_what_each_order_of_its_number_asks(
+    tmp_path: Path,
+) -> None:
+    spm = "SPM|1|S1;{}||TISS"
+    (one, her2), (two, er) = (
+        ordered(f"NW P1 - {code}" + CASE.format("S1")) for code in ("HER2", "ER")
+    )
+    new = message("OML^O21", one, her2, spm.format("A1"), two, er, spm.format("B1"))
+    put(tmp_path, "1.hl7", new)
+    put(tmp_path, "2.hl7", message("OML^O21", "ORC|SC|P1|F77||IP", at="20261121"))
+    found = read(tmp_path)
+    assert set(found.orders) == {"s1"}
+    asked = [(each.filler, each.asked, each.blocks) for o in found.of("S1") for each in o.requests]
+    assert asked == [("F77", ("HER2",), ("A1",)), ("F77", ("ER",), ("B1",))]
+    # One moves, without the specimen of its former case.
+    moved = ordered("XO P1 F77 ER" + CASE.format("S2"))
+    put(tmp_path, "3.hl7", message("OML^O21", *moved, at="20261122"))
+    found = read(tmp_path)
+    assert (asked_of(found, "S1"), asked_of(found, "S2")) == (["HER2"], ["ER"])
+    assert found.of("S2")[0].specimens == ()
+
+
+@pytest.mark.parametrize("control", ["RP", "RU", "RQ", "UA", "DE"])
+def test_an_order_that_is_replaced_or_not_accepted_stands_no_longer(
+    control: str, tmp_path: Path
+) -> None:
+    put(tmp_path, "1.hl7", message("OML^O21", *ordered("NW P1 S1 HER2")))
+    lines = ordered(f"{control} P1 S1 HER2", "RO P2 S1 KI67")
+    put(tmp_path, "2.hl7", message("OML^O21", *lines, at="20261121"))
+    assert asked_of(read(tmp_path), "S1") == ["KI67"]
+
+
+@pytest.mark.parametrize("prior", ["PR - - GS", "PR P0 S0 HER2"])
+@pytest.mark.parametrize("patient", ["", PID.rstrip()])
+def test_results_from_before_are_no_orders(prior: str, patient: str) -> None:
+    segments = [*ordered("NW P1 S1 ER"), SPM, *filter(None, [patient]), *ordered(prior)]
+    entries, problems = parse_messages("a.hl7", message("OML^O21", *segments).encode(), FIELDS)
+    assert problems == ()
+    assert [(e.accession, e.order.asked) for e in entries if e.order] == [("S1", ("ER",))]
+
+
+@pytest.mark.parametrize(
+    ("sent", "asked"),
+    [
+        (("NW P1 F7 HER2", "OC - F7 HER2"), []),
+        (("SN - F7 HER2", "OC P1 F7 HER2"), []),
+        (("SN - F7 HER2", "NA P1 F7 HER2", "OC P1 - HER2"), []),
+        (("NW P1^HIS F7 HER2", "OC P1^HIS^1.2.3^ISO F7 HER2"), []),
+        (("NW P1^HIS^1.2.3^ISO F7 HER2", "OC P1^^1.2.3^ISO F7 HER2"), []),
+        (("NW P1^HIS^1.2.3^ISO F7 HER2", "OC P1^HIS^1.2.4^ISO F7 HER2"), ["HER2"]),
+        # The filler's number is that of the case: a new order, and one of several, is another.
+        (("NW P1 F7 HER2", "NW - F7 HER2"), ["HER2", "HER2"]),
+        (("NW P1 F7 HER2", "NW P2 F7 HER2"), ["HER2", "HER2"]),
+        (("NW P1 F7 HER2", "NW P2 F7 HER2", "OC - F7 HER2"), ["HER2", "HER2"]),
+        (("SN - F7 HER2", "SN - F7 ER", "OC P1 F7 -"), []),
+    ],
+)
+def test_an_order_is_known_by_either_number_and_by_a_part_of_its_issuer(
+    sent: tuple[str, ...], asked: list[str], tmp_path: Path
+) -> None:
+    for number, line in enumerate(sent):
+        lines = [text + CASE.format("S1") * text.startswith("OBR") for text in ordered(line)]
+        text = message("OML^O21", *lines, at=f"202611201011{number:02}")
+        put(tmp_path, f"{number}.hl7", text)
+    assert asked_of(read(tmp_path), "S1") == asked
+
+
+def test_another_block_under_the_fillers_number_is_another_order(tmp_path: Path) -> None:
+    for number, (line, block) in enumerate((("SN - S1 HER2", "A1"), ("XO P1 S1 HER2", "B1"))):
+        text = message("OML^O21", *ordered(line), f"SPM|1|S1;{block}||T", at=f"2026112{number}")
+        put(tmp_path, f"{number}.hl7", text)
+    blocks = [each.block for order in read(tmp_path).of("S1") for each in order.specimens]
+    assert blocks == ["A1", "B1"]
+
+
+def test_times_of_messages_are_compared_with_their_zones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, taken = (ordered(f"{control} P1 S1 HER2") for control in ("NW", "CA"))
+    put(tmp_path, "1.hl7", message("OML^O21", *new, at="20261120101500.123+0100"))
+    put(tmp_path, "2.hl7", message("OML^O21", *taken, at="20261120093000+0000"))
+    assert read(tmp_path).orders == {}
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        for at, utc in (
+            ("202602031200-0500", "20260203170000"),
+            ("20260203120005.5", "20260203110005"),
+            ("20260703", "20260702220000"),
+            ("2026", "20260000000000"),
+        ):
+            text = message("OML^O21", *new, at=at)
+            (entry,), _ = parse_messages("a.hl7", text.encode(), FIELDS)
+            assert entry.at == utc
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("born", ["196112", "196111", "1961", "1161020", "10610203", "29610203"])
+def test_a_part_of_a_date_is_no_date_of_birth(born: str) -> None:
+    text = message("ORM^O01", ORC, OBR, pid=PID.replace("19610203", born))
+    assert only(text).patient_birth_date is None
+    text = message("ORM^O01", ORC, OBR, pid=PID.replace("19610203", "196102031130"))
+    assert only(text).patient_birth_date == date(1961, 2, 3)
+
+
+def test_a_study_is_that_of_its_own_order() -> None:
+    second = [ORC.replace("P-1", "P-2"), OBR.replace("P-1", "P-2").replace("00031", "00032")]
+    for study, segments in (
+        ("1.2.31", (ORC, OBR, "ZDS|1.2.31", *second)),
+        ("1.2.31", (ORC, OBR, "IPC|1|2|1.2.31", *second, SPM)),
+    ):
+        text = message("OML^O21", *segments).encode()
+        entries, problems = parse_messages("a.hl7", text, FIELDS)
+        assert problems == ()
+        assert [each.order.uid for each in entries if each.order] == [study, ""]
+        # Before the first order it is that of all.
+        text = message("OML^O21", "ZDS|1.2.9", ORC, OBR, *second).encode()
+        entries, _ = parse_messages("a.hl7", text, FIELDS)
+        assert [each.order.uid for each in entries if each.order] == ["1.2.9"] * 2
+
+
 @pytest.mark.parametrize("code", ["HER2", "^HER2", "KI67"])
 def test_another_patient_of_a_changed_order_corrects_all_of_its_number(
     code: str, tmp_path: Path
@@ -442,6 +635,38 @@ def test_a_folder_of_many_messages_is_read_in_several_goes(tmp_path: Path) -> No
     with pytest.raises(WorklistUnavailableError, match="not all read"):
         read_hl7(folder, Orders(hl7=folder), longest_s=-1)
     assert read_hl7(folder, Orders(hl7=folder), longest_s=600).of("S26-00031")
+
+
+def test_what_is_kept_of_a_folder_is_of_its_present_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number of files that are kept at most would be too small for some folder."""
+    parsed: list[str] = []
+
+    def counted(name: str, data: bytes, fields: Sequence[str]) -> object:
+        parsed.append(name)
+        return parse_messages(name, data, fields)
+
+    monkeypatch.setattr(order_hl7, "parse_messages", counted)
+    folder = tmp_path / "in"
+    for number in range(1, 4):
+        put(folder, f"{number}.hl7", message("OML^O21", *ordered(f"NW P{number} S{number} HER2")))
+    for _ in range(2):
+        assert set(read(folder).orders) == {"s1", "s2", "s3"}
+    assert parsed == ["1.hl7", "2.hl7", "3.hl7"]
+    facts = (folder / "2.hl7").stat()
+    (folder / "2.hl7").unlink()
+    assert set(read(folder).orders) == {"s1", "s3"}
+    put(folder, "2.hl7", message("OML^O21", *ordered("NW P2 S4 HER2")))
+    os.utime(folder / "2.hl7", ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert set(read(folder).orders) == {"s1", "s3", "s4"}
+    assert parsed[3:] == ["2.hl7"]
+
+
+def test_a_message_of_another_type_is_not_looked_into() -> None:
+    broken = "MSH|^~\\&|LIS|LAB|T|P|20261120||ADT^A08|1|P|2.5\rno segment of HL7\r"
+    assert parse_messages("a.hl7", broken.encode(), FIELDS) == ((), ())
+    assert parse_messages("a.hl7", broken.encode("utf-16"), FIELDS) == ((), ())
 
 
 @given(st.binary(max_size=300), st.integers(0, 400))

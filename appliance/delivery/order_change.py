@@ -1,0 +1,73 @@
+"""Change of an order that states a part of it alone, as messages about its status do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from dicom.order import Order, OrderedSpecimen, block_in, blocks_of, one_patient
+from dicom.request import OrderedRequest
+
+_OF_STUDY = ("uid", "study_id", "referring_physician")
+"""Facts that an order has with its accession and its patient."""
+
+
+def changed(order: Order, before: Order, accession: str, same_tests: bool) -> Order:
+    """Return an order with what the one before it states alone.
+
+    `accession` is that of both; empty where the order moved to another one, whose study and
+    specimens are others, as is the study of another patient. `same_tests`: both are about the same
+    tests, and so about the same specimens.
+    """
+    known: dict[str, Any] = {}
+    if accession:
+        known["accession_issuer"] = order.accession_issuer or before.accession_issuer
+        if one_patient((order, before)):
+            known |= {name: getattr(order, name) or getattr(before, name) for name in _OF_STUDY}
+        known["specimens"] = tuple(_with_block(each, accession) for each in order.specimens) or (
+            before.specimens if same_tests else ()
+        )
+    known["asked"] = order.asked or before.asked
+    blocks = blocks_of(known.get("specimens", order.specimens))
+    requests = dict.fromkeys(
+        replace(each, blocks=blocks) for each in _requests(order, before) if each.names_order
+    )
+    return replace(order, **known, requests=tuple(requests))
+
+
+def _with_block(specimen: OrderedSpecimen, accession: str) -> OrderedSpecimen:
+    found = (block_in(each, accession) for each in (specimen.specimen_id, specimen.container_id))
+    return replace(specimen, block=specimen.block or next(filter(None, found), ""))
+
+
+def _requests(order: Order, before: Order) -> Iterator[OrderedRequest]:
+    """Yield the requests of a change; without a test they are those of the order before it."""
+    if not order.asked and before.requests:
+        for each in before.requests:
+            yield _numbered(each, next((m for m in order.requests if _is_one(m, each)), each))
+        return
+    for mine in order.requests:
+        asked = mine.asked or before.asked
+        pairs = (each for each in before.requests if _is_one(mine, each))
+        before_it = next((each for each in pairs if {*each.asked} & {*asked}), mine)
+        procedure = mine.procedure or before_it.procedure
+        yield replace(_numbered(before_it, mine), asked=asked, procedure=procedure)
+
+
+def _is_one(one: OrderedRequest, other: OrderedRequest) -> bool:
+    if one.placer and other.placer:
+        return one.placer == other.placer
+    return bool(one.filler) and one.filler == other.filler
+
+
+def _numbered(request: OrderedRequest, by: OrderedRequest) -> OrderedRequest:
+    """Return a request with the numbers that another one of the same order states."""
+    known: dict[str, Any] = {"procedure_id": by.procedure_id or request.procedure_id}
+    for number in ("placer", "filler"):
+        issuer = f"{number}_issuer"
+        if new := getattr(by, number):
+            same = new == getattr(request, number)
+            known[number] = new
+            known[issuer] = getattr(by, issuer) or (getattr(request, issuer) if same else "")
+    return replace(request, **known)
