@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from dicom.order import Order, OrderedSpecimen, block_in, blocks_of, one_patient
 from dicom.request import OrderedRequest
 
+T = TypeVar("T", Order, OrderedRequest)
 _OF_STUDY = ("uid", "study_id", "referring_physician")
 """Facts that an order has with its accession and its patient."""
 
@@ -23,22 +24,29 @@ def changed(order: Order, before: Order, accession: str, same_tests: bool) -> Or
     known: dict[str, Any] = {}
     if accession:
         known["accession_issuer"] = order.accession_issuer or before.accession_issuer
-        if one_patient((order, before)):
-            known |= {name: getattr(order, name) or getattr(before, name) for name in _OF_STUDY}
         known["specimens"] = tuple(_with_block(each, accession) for each in order.specimens) or (
             before.specimens if same_tests else ()
         )
+        left = [name for name in _OF_STUDY if getattr(before, name) and not getattr(order, name)]
+        if left and one_patient((order, before)):
+            known |= {name: getattr(before, name) for name in left}
     known["asked"] = order.asked or before.asked
     blocks = blocks_of(known.get("specimens", order.specimens))
-    requests = dict.fromkeys(
-        replace(each, blocks=blocks) for each in _requests(order, before) if each.names_order
-    )
-    return replace(order, **known, requests=tuple(requests))
+    requests = (_with(each, blocks=blocks) for each in _requests(order, before) if each.names_order)
+    return _with(order, **known, requests=tuple(dict.fromkeys(requests)))
+
+
+def _with(thing: T, **values: Any) -> T:
+    """Return a thing with some values; itself where it has them, as most orders do."""
+    new = {name: value for name, value in values.items() if getattr(thing, name) != value}
+    return replace(thing, **new) if new else thing
 
 
 def _with_block(specimen: OrderedSpecimen, accession: str) -> OrderedSpecimen:
+    if specimen.block:
+        return specimen
     found = (block_in(each, accession) for each in (specimen.specimen_id, specimen.container_id))
-    return replace(specimen, block=specimen.block or next(filter(None, found), ""))
+    return replace(specimen, block=next(filter(None, found), ""))
 
 
 def _requests(order: Order, before: Order) -> Iterator[OrderedRequest]:
@@ -52,7 +60,8 @@ def _requests(order: Order, before: Order) -> Iterator[OrderedRequest]:
         pairs = (each for each in before.requests if _is_one(mine, each))
         before_it = next((each for each in pairs if {*each.asked} & {*asked}), mine)
         procedure = mine.procedure or before_it.procedure
-        yield replace(_numbered(before_it, mine), asked=asked, procedure=procedure)
+        numbered = mine if before_it is mine else _numbered(before_it, mine)
+        yield _with(numbered, asked=asked, procedure=procedure, blocks=mine.blocks)
 
 
 def _is_one(one: OrderedRequest, other: OrderedRequest) -> bool:
@@ -70,4 +79,4 @@ def _numbered(request: OrderedRequest, by: OrderedRequest) -> OrderedRequest:
             same = new == getattr(request, number)
             known[number] = new
             known[issuer] = getattr(by, issuer) or (getattr(request, issuer) if same else "")
-    return replace(request, **known)
+    return _with(request, **known)

@@ -136,6 +136,15 @@ class OrderEntry:
             return True
         return any(shared) if self.order is None else all(shared)
 
+    def alone(self) -> OrderEntry:
+        """Return a change of an order that is not known; without a test it tells no request.
+
+        No request is for all stains because a status message leaves the test out.
+        """
+        if self.is_new or self.order is None or self.order.asked:
+            return self
+        return replace(self, order=replace(self.order, requests=()))
+
     def completed_by(self, other: OrderEntry) -> OrderEntry:
         """Return a change with what it does not state and the order that it changes does.
 
@@ -176,10 +185,11 @@ def standing(entries: Iterable[tuple[MessagePlace, OrderEntry]]) -> list[OrderEn
         ]
         # A change that asks for nothing is about what its own message asks for, too.
         changed_ones = replaced if entry.asked else about
-        made = [entry.completed_by(found.entries[known][1]) for known in changed_ones] or [entry]
+        made = [entry.completed_by(found.entries[known][1]) for known in changed_ones]
         for known in replaced:
             del found.entries[known]
-        for each in dict.fromkeys(made) if entry.order is not None else ():
+        several = dict.fromkeys(made) if len(made) > 1 else made or [entry.alone()]
+        for each in several if entry.order is not None else ():
             first.setdefault(each.place, first[entry.place])
             found.add(message, each)
     return sorted((each for _, each in found.entries.values()), key=lambda each: first[each.place])
@@ -225,13 +235,15 @@ class _Found:
     def _sure(self, entry: OrderEntry, found: list[int]) -> list[int]:
         """Return orders but for those by the filler's number alone, where it is that of several.
 
-        Laboratories write the number of the case there.
+        Laboratories write the number of the case there. What names no test and ends none is about
+        all of them.
         """
         by_filler = [
             known for known in found if bool(entry.placer) != bool(self.entries[known][1].placer)
         ]
         placers = {self.entries[known][1].placer for known in by_filler}
-        several = len(placers) > 1 or 0 < len(entry.asked) < len(by_filler)
+        decides = entry.order is None or bool(entry.asked)
+        several = (decides and len(placers) > 1) or 0 < len(entry.asked) < len(by_filler)
         return [known for known in found if known not in by_filler] if several else found
 
     def _known(self, groups: Iterable[_Group]) -> list[int]:

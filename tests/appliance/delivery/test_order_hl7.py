@@ -428,6 +428,21 @@ def test_a_change_that_asks_for_nothing_keeps_what_each_order_of_its_number_asks
     assert found.of("S2")[0].specimens == ()
 
 
+@pytest.mark.parametrize("change", ["ORC|SC||S1||IP", "ORC|SC|P9|S1||IP", "ORC|SC|P9|F9||IP"])
+def test_a_status_of_the_fillers_number_of_a_case_is_no_order_for_all_stains(
+    change: str, tmp_path: Path
+) -> None:
+    put(tmp_path, "1.hl7", message("OML^O21", *ordered("NW P1 S1 HER2", "NW P2 S1 ER")))
+    before = {each for order in read(tmp_path).of("S1") for each in order.requests}
+    put(tmp_path, "2.hl7", message("OML^O21", change, at="20261121"))
+    found = read(tmp_path)
+    assert {each for o in found.orders.values() for order in o for each in order.requests} == before
+    assert asked_of(found, "S1") == ["ER", "HER2"]
+    (tmp_path / "1.hl7").unlink()  # as if it were older than hl7_days
+    (order,) = (order for orders in read(tmp_path).orders.values() for order in orders)
+    assert (order.patient_id, order.requests) == ("4711", ())
+
+
 @pytest.mark.parametrize("control", ["RP", "RU", "RQ", "UA", "DE"])
 def test_an_order_that_is_replaced_or_not_accepted_stands_no_longer(
     control: str, tmp_path: Path
