@@ -13,15 +13,50 @@ from appliance.delivery.index import sound_contents
 from appliance.errors import RecordDamagedError
 from appliance.findings.codec import load_findings, load_pictures, save_findings
 from appliance.findings.findings import Correction, Findings, SignOff
+from appliance.ledger.lifecycle import CaseState
+from appliance.ledger.tables import EventRow, params_of
 from appliance.settings.settings import Settings
 
+SIGNED_AS = "signed"
+"""Parameter of the note of a person's word on a score: the signed findings, as the index of the
+objects that are written from them holds them. Older notes lack it."""
 
-def standing(findings_key: str, objects_key: str, settings: Settings) -> str:
+
+def signed_as(findings_key: str, findings: Findings) -> dict[str, Any]:
+    """Return what the note of a person's word holds of the findings that it signed."""
+    return {
+        "made_from": {"findings": findings_key},
+        "correction": correction_of(findings),
+        "sign_offs": [asdict(each) for each in findings.sign_offs],
+    }
+
+
+def signed_since_written(events: Sequence[EventRow]) -> dict[str, Any] | None:
+    """Return what a person signed of a case (`signed_as`) since its objects were written last.
+
+    None where nobody did. The case may have been held before the objects were written anew: only
+    its events know the word then.
+    """
+    for event in reversed(events):
+        if event.to_state == CaseState.WRITTEN:
+            return None
+        if (signed := params_of(event).get(SIGNED_AS)) is not None:
+            return dict(signed)
+    return None
+
+
+def standing(
+    findings_key: str,
+    objects_key: str,
+    settings: Settings,
+    signed_since: dict[str, Any] | None = None,
+) -> str:
     """Return the key of the standing findings: `findings_key`, or what a person signed of it.
 
     A correction and a confirmation stay in force when a slide is touched or read again with the
-    same outcome. The signed findings are made again from the person's word, which the index of the
-    case's objects holds, where they are damaged.
+    same outcome. The signed findings are made again from the person's word where they are damaged.
+    The index of the case's objects holds that word; `signed_since` is a later one, of which no
+    objects are written yet (`signed_since_written`).
 
     Raises
     ------
@@ -30,10 +65,10 @@ def standing(findings_key: str, objects_key: str, settings: Settings) -> str:
     ArtifactDamagedError
         If the signed findings are damaged; the next attempt makes them.
     """
-    if not objects_key:
+    if not objects_key and signed_since is None:
         return findings_key
     store = ArtifactStore(settings.artifacts_dir)
-    contents = sound_contents(objects_key, settings)
+    contents = signed_since or sound_contents(objects_key, settings)
     if contents is None:
         raise RecordDamagedError(
             "The list of the objects that this case has is damaged, so it is not known whether a "

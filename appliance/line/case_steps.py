@@ -14,7 +14,7 @@ from appliance.delivery.index import read_notes
 from appliance.delivery.intact import slides_to_convert
 from appliance.delivery.objects import write_objects
 from appliance.delivery.queueing import enqueue_case
-from appliance.delivery.standing import standing
+from appliance.delivery.standing import signed_since_written, standing
 from appliance.domain import Identity, Stain
 from appliance.errors import SettingsError
 from appliance.findings.codec import load_findings
@@ -78,14 +78,16 @@ def analyze(
     settings: Settings,
     progress: Progress,
     accepted: Sequence[str] = (),
+    signed_since: dict[str, Any] | None = None,
 ) -> AnalyzedCase:
     """Analyze a case; what a person signed of the same findings, if anything, stands.
 
     `objects_key` is the key of the objects that the case has already, or empty; `accepted` are the
-    contradictions of its slides that a person accepted.
+    contradictions of its slides that a person accepted; `signed_since` is what a person signed
+    since these objects were written.
     """
     outcome = analyze_case(assay, identity, anatomy, target, settings, progress, accepted=accepted)
-    findings_key = standing(outcome.key, objects_key, settings)
+    findings_key = standing(outcome.key, objects_key, settings, signed_since)
     folder = artifact_folder(findings_key, settings)
     findings = load_findings(folder)
     given, word, correction = findings, "", findings.correction
@@ -111,13 +113,14 @@ def prepare_analyze(context: StepContext, job: Job[CaseRow]) -> Call:
     anatomy, scored = _slides(job)
     with context.ledger.transaction() as tx:
         hint = hint_of(tx, job.slides[pairing_of(case).anatomy], case.assay)
+        signed_since = signed_since_written(tx.events(case.subject))
     if hint is not None:
         anatomy = replace(anatomy, interim=hint.opinion_text)
     return Call(
         analyze,
         (
             *(case.assay, identity, anatomy, scored, case.objects_key),
-            *(context.settings, job.progress, _overruled(case)),
+            *(context.settings, job.progress, _overruled(case), signed_since),
         ),
     )
 

@@ -17,12 +17,19 @@ from zipfile import BadZipFile
 from appliance.artifacts import ArtifactKey, ArtifactStore, is_as_written, is_unchecked
 from appliance.assays.registry import find_assay
 from appliance.delivery.index import signers_of
-from appliance.delivery.standing import confirmed, corrected, save_signed
+from appliance.delivery.standing import (
+    SIGNED_AS,
+    confirmed,
+    corrected,
+    save_signed,
+    signed_as,
+)
 from appliance.errors import SettingsError, SlideError
 from appliance.findings.codec import load_findings
 from appliance.findings.findings import Correction, Findings, SignOff
+from appliance.intake.identity.evidence import accession_key, block_key
 from appliance.intake.identity.sidecar import Sidecar, has_sidecar, read_sidecar, sidecar_path
-from appliance.intake.said import said_of
+from appliance.intake.said import said_of, said_of_bytes
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
@@ -163,7 +170,7 @@ def rerun_case(
         if signed and not also_signed:
             raise SettingsError(f"{subject} is {signed}: it takes a pathologist to rerun it.")
         # Outside of any transaction: a share that hangs must not hold the ledger.
-        found = {id_of(slide): _sidecar_again(slide) for slide in slides}
+        found = {id_of(slide): _sidecar_again(slide, settings) for slide in slides}
         now = time.time()
         with ledger.transaction() as tx:
             row = _ended(tx, subject, CaseState.FAILED)
@@ -230,8 +237,12 @@ def _slides_to_rerun(tx: Transaction, case: CaseRow) -> list[SlideRow]:
     return list(slides.values())
 
 
-def _sidecar_again(slide: SlideRow) -> Sidecar | None:
-    """Sidecar of a slide; None where there is none."""
+def _sidecar_again(slide: SlideRow, settings: Settings) -> Sidecar | None:
+    """Sidecar of a slide; None where there is none.
+
+    It names the slide as identify understood it: in any way of writing, and where no person said
+    otherwise.
+    """
     path = Path(slide.path)
     if not has_sidecar(path):
         return None
@@ -239,10 +250,17 @@ def _sidecar_again(slide: SlideRow) -> Sidecar | None:
         sidecar = read_sidecar(path)
     except SlideError as err:
         raise SettingsError(str(err)) from err
-    named = {"accession": slide.accession, "block": slide.block, "mpp": slide.mpp}
-    for key, known in named.items():
-        said = getattr(sidecar, key)
-        if said and said != known:
+    person = said_of_bytes(slide)
+    same = {
+        "accession": person.accession
+        or accession_key(sidecar.accession, settings.identify)
+        == accession_key(slide.accession, settings.identify),
+        "block": person.block
+        or block_key(sidecar.block, settings.identify) == block_key(slide.block, settings.identify),
+        "mpp": sidecar.mpp == slide.mpp,
+    }
+    for key, is_same in same.items():
+        if getattr(sidecar, key) and not is_same:
             raise SettingsError(
                 f"{readable(sidecar_path(path).name)}: its {key} is not that of {slide.subject}. A "
                 "rerun takes organ and specimen only; touch the slide's file to have it "
@@ -369,7 +387,8 @@ def _sign(
         row.findings_key, row.score, row.review = str(key), signed.score or "", "[]"
         set_reason(row)
         now = time.time()
-        tx.note(row.subject, note[0], now, params=note[1], by=last.by)
+        params = {**note[1], SIGNED_AS: signed_as(str(key), signed)}
+        tx.note(row.subject, note[0], now, params=params, by=last.by)
         tx.advance(row, CaseState.SCORED, now=now, code=code, params=told, by=last.by)
 
 

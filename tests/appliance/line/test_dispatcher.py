@@ -27,7 +27,7 @@ from appliance.errors import (
     WorklistUnavailableError,
 )
 from appliance.intake.arrange import DAY_S
-from appliance.intake.block import make_ready
+from appliance.intake.block import hold, make_ready, reopen
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import TRANSITIONS, CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, params_of
@@ -40,13 +40,16 @@ from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome, Re
 from appliance.line.site_trouble import folder_is_away
 from appliance.line.steps import CASE_STEPS, SLIDE_STEPS
 from appliance.operations.alert_causes import causes_of_ledger, held_by_site
+from appliance.operations.audited import Word
 from appliance.operations.retry import retry_subject
+from appliance.operations.word import SlideWords, retry, say_slide
 from appliance.settings.alerts import AlertKind
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
 from appliance.slides.picture import SlidePicture
 from appliance.words.say import say
 
+WORD = Word(by="Meyer^Anna", why="label")
 HER2_ASSAY = Pairing(assay="her2", anatomy=HE, target=HER2, expected=True)
 
 
@@ -329,7 +332,7 @@ def test_a_contradiction_that_a_person_accepted_goes_to_the_step(line: Line) -> 
         tx.advance(case, CaseState.WAITING, now=line.now, code="retry")
         make_ready(tx, case, line.now)
     line.work()
-    assert line.told.arguments[-1][-1] == ("same-section",)
+    assert line.told.arguments[-1][-2] == ("same-section",)
 
 
 def test_a_slide_that_kills_its_worker_is_tried_again_and_then_set_aside(line: Line) -> None:
@@ -389,6 +392,64 @@ def test_a_case_that_a_rescan_reopened_meanwhile_takes_no_result(line: Line) -> 
     line.work()
     row = line.case()
     assert (row.state, row.findings_key, row.claimed_by) == (CaseState.WAITING, "", "")
+
+
+def try_again(settings: Settings, subject: str) -> str:
+    """Try a slide again as the dashboard does."""
+    return retry(settings, subject, WORD)
+
+
+def test_a_word_on_a_slide_that_is_being_read_counts_before_the_reading_ends(line: Line) -> None:
+    states = []
+
+    def said(*_: Any) -> SlideRead:
+        if not states:
+            say_slide(line.settings, "slide-1", SlideWords(organ="breast"), WORD)
+            work = claim_work(line.context, "intake")  # of another lane
+            assert work is not None and work.step.name == "identify"
+            do_work(line.context, line.told, work)
+            states.append(line.slide().state)
+        return SlideRead(times=())
+
+    line.told.answers["read_slide"] = said
+    line.arrive("S26-1_A1_HE.svs")
+    line.work(3)
+    assert states == [line.slide().state] == [SlideState.IDENTIFIED]  # the late answer is dropped
+    line.work()
+    assert line.slide().state == SlideState.READ
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_case_that_goes_on_during_its_analysis_is_aligned_before_that_ends(
+    line: Line, fails: bool
+) -> None:
+    states = []
+
+    def kept(*_: Any) -> AnalyzedCase:
+        if not states:
+            with line.ledger.transaction() as tx:
+                (case,) = tx.cases()
+                hold(tx, case, "two-scans", {}, line.now)
+                reopen(tx, case, "kept", {}, line.now)
+                make_ready(tx, case, line.now)
+            work = claim_work(line.context)
+            assert work is not None and work.step.name == "align"
+            do_work(line.context, line.told, work)
+            states.append(line.case().state)
+            if fails:
+                raise ValueError
+        return AnalyzedCase(findings_key="findings/new", score="2+", review=[], times=())
+
+    line.told.answers["analyze"] = kept
+    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    for _ in range(20):
+        work = claim_work(line.context)
+        assert work is not None
+        do_work(line.context, line.told, work)
+        if states:
+            break
+    assert states == [line.case().state] == [CaseState.ALIGNED]
+    assert (line.case().findings_key, line.case().claimed_by) == ("", "")
 
 
 def test_a_slide_error_of_a_case_keeps_sentence_and_remedy(line: Line) -> None:
@@ -669,8 +730,13 @@ def test_a_case_that_is_slow_once_is_looked_at_once_more(line: Line) -> None:
     assert (line.case().score, line.case().step_tries) == ("2+", 0)
 
 
-@pytest.mark.parametrize("step", ["read_slide", "analyze"])
-def test_a_file_that_is_touched_at_each_read_is_set_aside(line: Line, step: str) -> None:
+@pytest.mark.parametrize(
+    ("step", "again"),
+    [("read_slide", retry_subject), ("analyze", retry_subject), ("read_slide", try_again)],
+)
+def test_a_file_that_is_touched_at_each_read_is_set_aside(
+    line: Line, step: str, again: Callable[[Settings, str], str]
+) -> None:
     """An hourly chown -R, or a snapshot by hard links: the bytes stay, and reading never ends."""
     path = str(line.scans / "S26-1_A1_HE.svs")
 
@@ -702,7 +768,7 @@ def test_a_file_that_is_touched_at_each_read_is_set_aside(line: Line, step: str)
     assert (row.size_bytes, row.modified_ns) == (5, 7)  # to the scan it is the same file
     assert say("slide-detail", row.reason, params_of(row)) == "3 times"
     assert line.case().state == CaseState.WAITING
-    assert retry_subject(line.settings, "slide-1")
+    assert again(line.settings, "slide-1")
     assert work(1) == 1  # counted from the person's word on
     line.told.answers[step] = well
     work(3)

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from fixtures.lab import Lab
+from fixtures.pairings import HER2_PAIR
 
 from appliance.ledger.heartbeat import read_sign
 from appliance.ledger.ledger import Ledger
@@ -87,6 +89,25 @@ def test_a_clock_that_was_set_far_removes_nothing_as_old_for_a_day(
     retain.run()
     assert read_samples(settings).retained_at > 0
     ledger.close()
+
+
+def test_no_case_is_overdue_by_a_clock_that_was_set_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, real, start = Lab(tmp_path), time.time, time.monotonic()
+    lab.arrive("S26-1_A1_HER2")
+    ledger = Ledger(lab.settings.ledger_url, clock=WallClock(lambda: time.time()))
+    (expire,) = [j for j in jobs_of(lab.settings, ledger, (HER2_PAIR,)) if j.name == "expire"]
+    monkeypatch.setattr(time, "time", lambda: real() + 2e8)
+    for _ in range(2):  # the jump is followed after the first time
+        expire.run()
+        assert lab.case().state == "waiting"
+    monkeypatch.setattr(ledger, "_clock", WallClock(lambda: time.time()))
+    monkeypatch.setattr(time, "monotonic", lambda: start + 90000)
+    expire.run()
+    assert (lab.case().state, lab.case().reason) == ("partnerless", "stain-missing")
+    ledger.close()
+    lab.close()
 
 
 @pytest.mark.parametrize("age_s", [3600.0, 1e7])

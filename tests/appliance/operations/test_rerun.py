@@ -15,6 +15,7 @@ from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow
 from appliance.operations.corrections import rerun_case
+from appliance.settings.identify import Identify
 from appliance.settings.settings import Settings
 
 
@@ -86,6 +87,32 @@ def test_a_sidecar_takes_no_word_of_a_person_back(
         assert (slide.organ, slide.specimen) == ("gastric", "biopsy")
         assert "sidecar-again" not in [event.code for event in tx.events("slide-2")]
     ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "said"),
+    [
+        ('accession = "s26-0001"\nblock = "a01"', Said()),
+        ('accession = "S26-9"\nblock = "A1"', Said(accession="S26-1", by="Meyer^Anna")),
+        ('accession = "S26-1"\nblock = "C3"', Said(block="A1", by="Meyer^Anna")),
+    ],
+)
+def test_a_sidecar_is_compared_as_identify_understood_it(
+    settings: Settings, tmp_path: Path, sidecar: str, said: Said
+) -> None:
+    settings = settings.model_copy(
+        update={"identify": Identify.model_validate({"writing": {"leading_zeros": "drop"}})}
+    )
+    ledger = Ledger(settings.ledger_url)
+    with ledger.transaction() as tx:
+        slide = tx.slide(2)
+        assert slide is not None
+        set_said(slide, said)
+        tx.session.add(slide)
+    ledger.close()
+    (tmp_path / "S26-1_A1_HER2.tandem.toml").write_text(f'{sidecar}\norgan = "gastric"\n')
+    rerun_case(settings, "case-1")
+    assert _organs(settings) == {"HE": "breast", "HER2": "gastric"}
 
 
 def test_a_sidecar_that_cannot_be_read_is_named_and_nothing_changes(

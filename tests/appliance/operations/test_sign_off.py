@@ -31,11 +31,16 @@ from appliance.domain import HE, HER2
 from appliance.errors import ArtifactDamagedError, SettingsError, SlideError
 from appliance.findings.codec import load_findings
 from appliance.findings.findings import SignOff
+from appliance.intake.block import hold, reopen
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.ledger.progress import ProgressFile
 from appliance.ledger.tables import CaseRow
 from appliance.ledger.transaction import Transaction
+from appliance.line import case_steps
 from appliance.line.case_steps import write
+from appliance.line.context import Done, Job, StepContext
+from appliance.line.outcomes import Outcome
 from appliance.operations.audited import Word
 from appliance.operations.corrections import confirm_score, correct_score, rerun_case
 from appliance.operations.retention import retain
@@ -182,6 +187,63 @@ def test_who_stands_for_a_result_after_several_words(clinic: Clinic) -> None:
     assert f"Confirmed by {ANNA}" in clinic.page and f"Corrected by {BERT}" in clinic.page
     with pytest.raises(SettingsError, match="To sign it: tandem confirm case-1"):
         correct_score(clinic.settings, "case-1", "1+", by=ANNA, why="pale")
+
+
+def analyze_again(clinic: Clinic, outcome: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the case be held by a rival scan, go on, and be analyzed with an outcome."""
+    ledger = Ledger(clinic.settings.ledger_url)
+    context = StepContext(ledger=ledger, settings=clinic.settings, name="test", pairings=())
+    found = Outcome(key=outcome, times=())
+    monkeypatch.setattr(case_steps, "analyze_case", lambda *_, **__: found)
+    with ledger.transaction() as tx:
+        case = case_of(tx)
+        hold(tx, case, "two-scans", {"stain": "HER2", "slides": "slide-2, slide-3"}, 2.0)
+        reopen(tx, case, "kept", {}, 3.0)
+        tx.advance(case, CaseState.READY, now=4.0)
+        tx.advance(case, CaseState.ALIGNED, now=4.0)
+        known = len(tx.slides())
+        slides = {stain: tx.add_slide(f"/scans/{known}_{stain}.svs", 1.0) for stain in (HE, HER2)}
+    progress = ProgressFile.of(clinic.settings, case.subject)
+    call = case_steps.prepare_analyze(context, Job(row=case, slides=slides, progress=progress))
+    done = Done(value=call.function(*call.arguments), seconds=0.0)
+    with ledger.transaction() as tx:
+        case_steps.finish_analyze(tx, context, case_of(tx), done, 5.0)
+    ledger.close()
+
+
+@pytest.mark.parametrize("score", ["3+", "none", "2+"])
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_word_stands_when_the_case_was_held_before_its_objects_were_written(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch, score: str, is_lost: bool
+) -> None:
+    root = clinic.case.findings_key
+    if score == "2+":
+        confirm_score(clinic.settings, "case-1", by=ANNA)
+    else:
+        correct_score(clinic.settings, "case-1", score, by=ANNA, why="seen by eye")
+    signed, given = clinic.case.findings_key, clinic.case.score
+    store = ArtifactStore(clinic.settings.artifacts_dir)
+    if is_lost:
+        shutil.rmtree(store.path(ArtifactKey.parse(signed)))
+    analyze_again(clinic, root, monkeypatch)
+    assert (clinic.case.findings_key, clinic.case.score) == (signed, given)
+    assert load_findings(store.path(ArtifactKey.parse(signed))).sign_offs[-1].by == ANNA
+    assert verifiers(clinic.deliver().report) == [ANNA]
+
+
+def test_a_word_ends_with_another_outcome_whether_its_objects_were_written_or_not(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, root = ArtifactStore(clinic.settings.artifacts_dir), clinic.case.findings_key
+    other = ArtifactKey.of("findings", case=2)
+    shutil.copytree(store.path(ArtifactKey.parse(root)), store.path(other))
+    correct_score(clinic.settings, "case-1", "3+", by=ANNA, why="seen by eye")
+    analyze_again(clinic, str(other), monkeypatch)
+    assert (clinic.case.findings_key, clinic.case.score) == (str(other), "2+")
+    clinic.deliver()
+    # The report that replaced it is nobody's, and what it is of counts from here on.
+    analyze_again(clinic, root, monkeypatch)
+    assert (clinic.case.findings_key, clinic.case.score) == (root, "2+")
 
 
 def test_a_person_says_that_a_case_cannot_be_scored(clinic: Clinic) -> None:

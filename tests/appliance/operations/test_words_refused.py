@@ -44,7 +44,7 @@ def test_a_rerun_takes_no_result_away_that_was_signed_while_it_read_the_sidecars
     clinic.do(read_slides)
     signed: list[str] = []
 
-    def sign_first(_slide: object) -> None:
+    def sign_first(*_: object) -> None:
         if not signed:
             confirm_score(clinic.settings, "case-1", by=ANNA)
             clinic.deliver()
