@@ -137,10 +137,13 @@ def rerun(settings: Settings, case: str, *, by: Person, result: str = "") -> Ans
     )
 
 
-def retry(settings: Settings, subject: str, *, by: Person, why: str) -> Answer:
-    """Try a slide or a case again."""
+def retry(settings: Settings, subject: str, *, by: Person, why: str, seen: str = "") -> Answer:
+    """Try a slide or a case again; `seen` is the name of the slide, or the state of the case, that
+    the person saw."""
     return _told(
-        by, Role.OPERATOR, lambda: word.retry(settings, subject, Word(by=by.name, why=why))
+        by,
+        Role.OPERATOR,
+        lambda: word.retry(settings, subject, Word(by=by.name, why=why), seen=seen),
     )
 
 
@@ -155,7 +158,7 @@ def retry_all(settings: Settings, subjects: Sequence[str], *, by: Person, why: s
 
 
 def keep(settings: Settings, slide: str, *, by: Person, why: str, seen: str = "") -> Answer:
-    """Keep a slide before other scans of it; `seen` is the name of the file that the person saw."""
+    """Keep a slide before other scans of it; `seen` is the name of the slide as it was shown."""
     return _told(
         by, Role.OPERATOR, lambda: word.keep(settings, slide, Word(by=by.name, why=why), seen=seen)
     )
@@ -171,7 +174,7 @@ def let_go_on(settings: Settings, case: str, *, held: str, by: Person, why: str)
 
 
 def exclude(settings: Settings, slide: str, *, by: Person, why: str, seen: str = "") -> Answer:
-    """Leave a slide out of every case; `seen` is the name of the file that the person saw."""
+    """Leave a slide out of every case; `seen` is the name of the slide as it was shown."""
     return _told(
         by,
         Role.OPERATOR,
@@ -188,7 +191,7 @@ def pair(
     why: str,
     seen: tuple[str, str] = ("", ""),
 ) -> Answer:
-    """Say that two slides are a pair; `seen` are the names of the files that the person saw."""
+    """Say that two slides are a pair; `seen` are the names of the slides as they were shown."""
     return _told(
         by,
         Role.OPERATOR,
@@ -206,7 +209,7 @@ def try_pair(
 ) -> Answer:
     """Have one pair analyzed before all others, to see that the site's settings work.
 
-    `seen` are the names of the files that the person saw.
+    `seen` are the names of the slides as they were shown.
     """
     said = "First run: one pair."
     return _told(
@@ -231,7 +234,7 @@ def name_slide(
 ) -> Answer:
     """Say whose slide it is, or which stain it has; what is empty stays.
 
-    `seen` is the name of the file that the person saw.
+    `seen` is the name of the slide as it was shown.
     """
     words = word.SlideWords(accession=accession, block=block, stain=stain)
     return _told(

@@ -14,7 +14,7 @@ from appliance.ledger.lifecycle import SLIDES_UNDER_WAY, CaseState, DeliveryStat
 from appliance.ledger.progress import StepProgress, read_progress
 from appliance.ledger.second_opinions import SecondOpinion
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_of, params_of
-from appliance.operations.seen import bytes_name
+from appliance.operations.seen import shown_name
 from appliance.settings.settings import Settings
 from appliance.words.say import say
 from appliance.words.template import OTHER
@@ -56,7 +56,7 @@ class SlideLine:
 
     `reason` is the sentence that tells why the slide is set aside, or empty; `held` the one that
     tells what a slide under way waits for. `thumbnail` is None until the slide has been inspected.
-    `seen` is the name of the file that is shown.
+    `seen` is the name of the slide as it is shown (`operations.seen`).
     """
 
     id: int
@@ -235,5 +235,5 @@ def slide_line(row: SlideRow, case_id: int | None, settings: Settings) -> SlideL
         progress=read_progress(settings, row.subject) if row.claimed_by else None,
         thumbnail=thumbnail if thumbnail is not None and thumbnail.is_file() else None,
         changed_at=row.changed_at,
-        seen=bytes_name(row),
+        seen=shown_name(row),
     )

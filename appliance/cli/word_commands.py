@@ -19,7 +19,7 @@ ByOption = Annotated[str, typer.Option("--by", help="Who says so.")]
 WhyOption = Annotated[str, typer.Option("--why", help="The reason, for the record.")]
 _BYTES = "from tandem status --json. Another one is refused."
 SeenOption = Annotated[
-    str, typer.Option("--seen", metavar="BYTES", help=f"The file that you looked at, {_BYTES}")
+    str, typer.Option("--seen", metavar="BYTES", help=f"The slide as you looked at it, {_BYTES}")
 ]
 
 
@@ -52,10 +52,10 @@ def pair(
     by: ByOption,
     why: WhyOption,
     seen_he: Annotated[
-        str, typer.Option(metavar="BYTES", help=f"The H&E file that you looked at, {_BYTES}")
+        str, typer.Option(metavar="BYTES", help=f"The H&E slide as you looked at it, {_BYTES}")
     ] = "",
     seen_ihc: Annotated[
-        str, typer.Option(metavar="BYTES", help=f"The other file that you looked at, {_BYTES}")
+        str, typer.Option(metavar="BYTES", help=f"The other slide as you looked at it, {_BYTES}")
     ] = "",
     config: ConfigOption = None,
 ) -> None:
@@ -99,7 +99,7 @@ def keep(
         str,
         typer.Option(
             metavar="BYTES|HELD",
-            help=f"The file that you looked at, or what held the case, {_BYTES}",
+            help=f"The slide as you looked at it, or what held the case, {_BYTES}",
         ),
     ] = "",
     config: ConfigOption = None,

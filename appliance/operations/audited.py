@@ -14,12 +14,13 @@ from appliance.intake.said import Said, set_said
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, id_named, set_reason
 from appliance.ledger.transaction import Transaction
-from appliance.operations.seen import bytes_name
+from appliance.operations.seen import shown_name
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
 from appliance.text import is_text, plain_spaces
 
-_ON_ITS_WAY = (SlideState.ARRIVING, SlideState.ARRIVED)
+ON_ITS_WAY = (SlideState.ARRIVING, SlideState.ARRIVED)
+"""States of slides that are not identified yet, or not by the last word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +40,12 @@ class Word:
 def find_slide(tx: Transaction, text: str, seen: str = "") -> SlideRow:
     """Return a slide by its subject, its number or its path.
 
-    `seen` is the name (`bytes_name`) of the file that the person saw; empty: whichever it is now.
+    `seen` is the name (`shown_name`) of the slide as the person saw it; empty: as it is now.
 
     Raises
     ------
     SettingsError
-        If there is none, or it has another file than `seen`.
+        If there is none, or it is not as `seen`.
     """
     number = id_named(f"slide-{text.removeprefix('slide-')}", "slide")
     row = tx.slide(number) if number is not None else None
@@ -52,10 +53,10 @@ def find_slide(tx: Transaction, text: str, seen: str = "") -> SlideRow:
     row = row or tx.slide_of_path(text) or tx.slide_of_path(os.path.abspath(text))  # noqa: PTH100
     if row is None:
         raise SettingsError(f"no slide {text!r}. `tandem status` lists ids such as slide-3.")
-    if seen and seen != bytes_name(row):
+    if seen and seen != shown_name(row):
         raise SettingsError(
-            f"{row.subject}: its file changed since you opened it, or is identified by now. Look "
-            "at it again."
+            f"{row.subject}: its file, its name or its state changed since you opened it. Look at "
+            "it again."
         )
     return row
 
@@ -119,10 +120,11 @@ def send_back(
     place = row.accession, row.block, row.stain
     set_reason(row)
     row.worker_crashes, row.step_tries, row.not_before = 0, 0, 0.0
-    if row.state not in _ON_ITS_WAY:
+    if row.state not in ON_ITS_WAY:
         tx.advance(row, SlideState.ARRIVED, now=now, code="said", by=word.by)
     elif row.state == SlideState.ARRIVED:
-        row.changed_at = now  # the answer of an identify that runs now is dropped
+        # The answer of an identify that runs now is dropped, and another one begins at once.
+        row.changed_at, row.claimed_by, row.claim_token = now, "", ""
         tx.session.add(row)
     if not leaves or not place[0]:
         return ()

@@ -1,4 +1,4 @@
-"""Names by which a person says what they looked at: a result, a file, or what holds a case."""
+"""Names by which a person says what they looked at: a result, a slide, or what holds a case."""
 
 from __future__ import annotations
 
@@ -32,15 +32,17 @@ def hold_name(case: CaseRow) -> str:
     return _digest(case.reason, case.params, case.changed_at)
 
 
-def bytes_name(slide: SlideRow) -> str:
-    """Return the name of the bytes that a slide has, as far as they are known, a digest.
+def shown_name(slide: SlideRow) -> str:
+    """Return the name of a slide as it is shown: its bytes, whose it is, its state; a digest.
 
-    Another file of the same name has another name. So has the same file once it is identified.
-    While a file is being written, its arrival is named.
+    Another file of the same name has another name. So has the same file under another accession,
+    block or stain, after another person's word, and at another state or for another reason. While
+    a file is being written, its arrival is named in place of its bytes.
     """
+    shown = slide.accession, slide.block, slide.stain, slide.said, slide.state, slide.reason
     if slide.state == SlideState.ARRIVING:
-        return _digest(slide.state, slide.changed_at)
-    return _digest(slide.size_bytes, slide.modified_ns, slide.fingerprint)
+        return _digest(slide.changed_at, *shown)
+    return _digest(slide.size_bytes, slide.modified_ns, slide.fingerprint, *shown)
 
 
 def _digest(*facts: str | float) -> str:

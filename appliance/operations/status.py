@@ -21,7 +21,7 @@ from appliance.ledger.queries import Queries, current
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_of, params_of
 from appliance.operations.disk import forecast
-from appliance.operations.seen import bytes_name, hold_name, result_name
+from appliance.operations.seen import hold_name, result_name, shown_name
 from appliance.settings.extensions import BUILT_IN_ASSAYS
 from appliance.settings.settings import Settings
 from appliance.text import readable
@@ -162,7 +162,7 @@ def _slides(
             "id": row.subject,
             "file": row.file_name,
             "path": readable(row.path),
-            "bytes": bytes_name(row),
+            "bytes": shown_name(row),
             "stain": row.stain,
             "state": row.state,
             "stat": row.stat,

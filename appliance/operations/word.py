@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from appliance.assays.registry import pairings, vocabulary
 from appliance.domain import Pairing
-from appliance.errors import SettingsError
+from appliance.errors import LedgerError, SettingsError
 from appliance.intake.block import (
     OPEN,
     SAME_SLIDE,
@@ -39,6 +38,7 @@ from appliance.ledger.queries import PASSED
 from appliance.ledger.tables import CaseRow, SlideRow, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.operations.audited import (
+    ON_ITS_WAY,
     Word,
     find_case,
     find_slide,
@@ -82,8 +82,8 @@ def say_slide(
     Raises
     ------
     SettingsError
-        If there is no such slide, it has another file than `seen`, nothing is said, or the words
-        cannot be a slide's.
+        If there is no such slide, it is not as `seen`, nothing is said, or the words cannot be a
+        slide's.
     """
     told: dict[str, Any] = {
         key: text.strip() for key, text in asdict(words).items() if text.strip()
@@ -104,27 +104,23 @@ def pair_slides(
 ) -> str:
     """Say that two slides are a pair, whatever their names are. Returns what happens next.
 
-    The block is that of the anatomy slide, or of the other one where the first has none.
+    The block is that of the anatomy slide, or of the other one where the first has none. What a
+    person said of it counts before it is identified by that.
 
     Raises
     ------
     SettingsError
-        If there are no such slides, one has another file than `seen`, neither has a block, no assay
-        pairs their stains, or they are named the wrong way round.
+        If there are no such slides, one is not as `seen` or is being identified, neither has a
+        block, no assay pairs their stains, or they are named the wrong way round.
     """
     assays = pairings(settings)
     with service(settings) as (tx, now):
         first, second = find_slide(tx, anatomy, seen[0]), find_slide(tx, target, seen[1])
         if first.id == second.id:
             raise SettingsError("name two slides: the H&E slide, then the other one.")
-        place = first if first.accession and first.block else second
-        if not place.accession or not place.block:
-            raise SettingsError(
-                f"neither slide has an accession and a block yet: tandem identify set "
-                f"{first.subject} --accession … --block …"
-            )
-        pairing = _pairing_for(assays, first, second)
-        accession, block = place.accession, place.block
+        names = [_known_names(row, settings) for row in (first, second)]
+        accession, block = _place_of_pair(first, second, names)
+        pairing = _pairing_for(assays, first, second, (names[0][2], names[1][2]))
         there = (first, second, *tx.slides_of_block(accession, block))
         for row, other, stain in (
             (first, second, pairing.anatomy),
@@ -176,7 +172,7 @@ def exclude_slide(settings: Settings, slide: str, word: Word, *, seen: str = "")
     Raises
     ------
     SettingsError
-        If there is no such slide, or it has another file than `seen`.
+        If there is no such slide, or it is not as `seen`.
     """
     with service(settings) as (tx, now):
         row, lost = find_slide(tx, slide, seen), tuple[str, ...]()
@@ -196,7 +192,7 @@ def exclude_slide(settings: Settings, slide: str, word: Word, *, seen: str = "")
 def keep(settings: Settings, subject: str, word: Word, *, seen: str = "") -> str:
     """Keep a slide as it is named, before other scans of it; or let a held case go on.
 
-    `seen` is the name of what the person saw: the file (`bytes_name`), or what holds the case
+    `seen` is the name of what the person saw: the slide (`shown_name`), or what holds the case
     (`hold_name`); empty: whatever it is now. Returns what happens next.
 
     Raises
@@ -224,18 +220,25 @@ def keep(settings: Settings, subject: str, word: Word, *, seen: str = "") -> str
         return f"{row.subject} goes through the line, and stands for its slide once it is inspected"
 
 
-def retry(settings: Settings, subject: str, word: Word) -> str:
+def retry(settings: Settings, subject: str, word: Word, *, seen: str = "") -> str:
     """Try a slide or a case again, at any state. Returns what happens next.
+
+    `seen` is the name of the slide (`shown_name`) or the state of the case that the person saw;
+    empty: whatever it is now.
 
     Raises
     ------
     SettingsError
-        If there is no such slide or case, it waits for a slide, or its result is signed.
+        If there is no such slide or case, it is not as `seen`, it waits for a slide, or its result
+        is signed.
     """
     with service(settings) as (tx, now):
         if subject.partition("-")[0] == "case":
-            return _retry_case(tx, find_case(tx, subject), settings, word, now)
-        row = find_slide(tx, subject)
+            case = find_case(tx, subject)
+            if seen and seen != case.state:
+                raise SettingsError(f"{case.subject} is {case.state} by now: look at it again.")
+            return _retry_case(tx, case, settings, word, now)
+        row = find_slide(tx, subject, seen)
         _retry_slide(tx, row, settings, word, now)
         return f"{row.subject} goes through the line again"
 
@@ -250,6 +253,11 @@ def retry_all(settings: Settings, subjects: Sequence[str], word: Word) -> str:
     Each is a transaction of its own: the daemon goes on in between, and one that cannot be tried
     again, or is in trouble no more, keeps no other from it. After `RETRY_AT_ONCE` the rest waits.
     Returns what happens next.
+
+    Raises
+    ------
+    LedgerError
+        If another process keeps the ledger, with the first one that waited for it.
     """
     done, refused = 0, 0
     ledger = open_ledger(settings)
@@ -258,9 +266,14 @@ def retry_all(settings: Settings, subjects: Sequence[str], word: Word) -> str:
             if done == RETRY_AT_ONCE:
                 break
             refused += 1
-            with suppress(SettingsError), ledger.transaction() as tx:
-                _retry_in_trouble(tx, subject, settings, word, time.time())
+            try:
+                with ledger.transaction() as tx:
+                    _retry_in_trouble(tx, subject, settings, word, time.time())
                 done, refused = done + 1, refused - 1
+            except LedgerError:  # it says nothing of the subject
+                raise
+            except SettingsError:
+                continue
     finally:
         ledger.close()
     told = f"{done} of {len(subjects)} are tried again"
@@ -331,8 +344,54 @@ def _checked(settings: Settings, told: dict[str, Any]) -> dict[str, Any]:
     return told | {"stain": code if kind == "stain" else told["stain"]}
 
 
-def _pairing_for(assays: tuple[Pairing, ...], first: SlideRow, second: SlideRow) -> Pairing:
-    """Return the pairing that two slides are said to be of.
+def _known_names(row: SlideRow, settings: Settings) -> tuple[str, str, str]:
+    """Return accession, block and stain of a slide that is to be paired, empty where unknown.
+
+    A word empties the row of a slide until it is identified by that word. Without what was said, a
+    pair would give it the names of the other slide, which may be another patient's.
+    """
+    said, writing = said_of_bytes(row), settings.identify.writing
+    known = (
+        row.accession or writing.of_accession(said.accession),
+        row.block or writing.of_block(said.block),
+        row.stain or said.stain,
+    )
+    if row.state in ON_ITS_WAY and not all(known):
+        raise SettingsError(
+            f"{row.subject} is being identified: pair it when `tandem status` shows its stain."
+        )
+    return known
+
+
+def _place_of_pair(
+    first: SlideRow, second: SlideRow, names: Sequence[tuple[str, str, str]]
+) -> tuple[str, str]:
+    """Return the accession and the block that two slides with these names are said to be of."""
+    (accession, block, _), other = names
+    if accession and block:
+        return accession, block
+    if not (other[0] and other[1]):
+        raise SettingsError(
+            f"neither slide has an accession and a block yet: tandem identify set "
+            f"{first.subject} --accession … --block …"
+        )
+    said = said_of_bytes(first)
+    for part, word, here, there in (
+        ("accession", said.accession, accession, other[0]),
+        ("block", said.block, block, other[1]),
+    ):
+        if word and here != there:
+            raise SettingsError(
+                f"{first.subject}: a person said another {part} than {second.subject} has. Say its "
+                f"accession and block: tandem identify set {first.subject} --accession … --block …"
+            )
+    return other[0], other[1]
+
+
+def _pairing_for(
+    assays: tuple[Pairing, ...], first: SlideRow, second: SlideRow, stains: tuple[str, str]
+) -> Pairing:
+    """Return the pairing that two slides, known by these stains, are said to be of.
 
     A slide that is known to be of no assay, such as an in situ hybridization, is not paired on the
     way: a person has to say its stain first.
@@ -344,15 +403,15 @@ def _pairing_for(assays: tuple[Pairing, ...], first: SlideRow, second: SlideRow)
                 f"is not: tandem identify set {row.subject} --stain … --by … --why …"
             )
     for each in assays:
-        if (first.stain, second.stain) == (each.target, each.anatomy):
+        if stains == (each.target, each.anatomy):
             raise SettingsError(
-                f"{first.subject} is known as {first.stain}, {second.subject} as {second.stain}: "
+                f"{first.subject} is known as {stains[0]}, {second.subject} as {stains[1]}: "
                 f"name the {each.anatomy} slide first."
             )
-    fitting = [each for each in assays if second.stain in ("", each.target)]
+    fitting = [each for each in assays if stains[1] in ("", each.target)]
     fitting = fitting or [each for each in assays if each.expected]
     if not fitting:
-        raise SettingsError(f"no assay pairs {first.stain or 'H&E'} with {second.stain}.")
+        raise SettingsError(f"no assay pairs {stains[0] or 'H&E'} with {stains[1]}.")
     return fitting[0]
 
 

@@ -26,11 +26,12 @@ from dashboard.views import look
 from dashboard.views.both import NOT_SHOWN, show_both
 from dashboard.wording import stain_word
 
-PERSON, TOLD, GROUP, SHOWN = "person", "told", "group", "shown"
+PERSON, TOLD, GROUP, SHOWN, DONE = "person", "told", "group", "shown", "done"
 """Keys of the session: the name that was given last, what the last action did, the trouble of
-which all is to be tried again, and the slide whose forms are shown, with the name of its file."""
+which all is to be tried again, the slide whose forms are shown, with its name (`seen`), and how
+many actions were carried out."""
 BOTH, OFFERED = "both", "offered"
-"""Keys of the session: slides that are shown or offered for a pair, with their files' names."""
+"""Keys of the session: slides that are shown or offered for a pair, with their names."""
 NAME_HELP = "As DICOM writes names: Meyer^Anna. It is kept with the action, and in the report."
 
 
@@ -107,7 +108,7 @@ def case_buttons(detail: CaseDetail, findings: Findings | None) -> None:
         if st.button("Rerun", f"rerun-{shown}", disabled=why_not is not None, help=why_not):
             _rerun(subject, seen, undone, failed=failed)
         if detail.trouble is not None and st.button("Try again"):
-            _retry(subject)
+            _retry(subject, case.state)
         if detail.held and st.button("Let it go on", f"keep-{detail.held}"):
             _let_go_on(detail)
 
@@ -172,10 +173,11 @@ def _rerun(case: str, seen: str, undone: str, *, failed: bool) -> None:
 
 
 @st.dialog("Try again")
-def _retry(subject: str) -> None:
+def _retry(subject: str, seen: str) -> None:
     with st.form("retry", border=False):
         _because(
-            "Try again", lambda by, why: actions.retry(look.settings(), subject, by=by, why=why)
+            "Try again",
+            lambda by, why: actions.retry(look.settings(), subject, by=by, why=why, seen=seen),
         )
 
 
@@ -232,7 +234,7 @@ def _let_go_on(detail: CaseDetail) -> None:
 def slide_forms(slide: SlideLine, accession: str, block: str, stain: str) -> None:
     """Show the forms of a slide: what it is, its pair, leave out, try again, keep.
 
-    A word is about the file that the page showed before the press, whatever it shows now.
+    A word is about the slide as the page showed it before the press, whatever it shows now.
     """
     subject = f"slide-{slide.id}"
     before, seen = st.session_state.get(SHOWN, ("", ""))
@@ -241,10 +243,14 @@ def slide_forms(slide: SlideLine, accession: str, block: str, stain: str) -> Non
     st.session_state[SHOWN] = subject, slide.seen
     names, pairs, rest = st.tabs(["What it is", "Pair it", "Leave out, try again, keep"])
     with names, st.form("name"):
-        columns = st.columns(3)
-        accession_said = columns[0].text_input("Accession", placeholder=accession or "unknown")
-        block_said = columns[1].text_input("Block", placeholder=block or "unknown")
-        stain_said = columns[2].text_input("Stain", placeholder=stain or "unknown")
+        # By its key a field keeps what was typed when the present value, its placeholder, changes.
+        # An action that was carried out empties it.
+        key = f"{subject}-{st.session_state.get(DONE, 0)}"
+        known = ("Accession", accession), ("Block", block), ("Stain", stain)
+        accession_said, block_said, stain_said = (
+            column.text_input(part, placeholder=now or "unknown", key=f"name-{part}-{key}")
+            for column, (part, now) in zip(st.columns(3), known, strict=True)
+        )
         _because(
             "Say what it is",
             lambda by, why: actions.name_slide(
@@ -266,7 +272,7 @@ def slide_forms(slide: SlideLine, accession: str, block: str, stain: str) -> Non
 
 def _rest(subject: str, seen: str) -> None:
     choices: dict[str, Callable[..., Answer]] = {
-        "Try again": actions.retry,
+        "Try again": partial(actions.retry, seen=seen),
         "Leave out of every case": partial(actions.exclude, seen=seen),
         "Keep before other scans": partial(actions.keep, seen=seen),
     }
@@ -399,5 +405,6 @@ def _finish(answer: Answer, by: Person) -> None:
         _refuse(answer.text)
         return
     st.session_state[PERSON] = by.name.strip()
+    st.session_state[DONE] = st.session_state.get(DONE, 0) + 1
     st.session_state[TOLD] = answer.text
     st.rerun()

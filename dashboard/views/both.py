@@ -14,11 +14,11 @@ from dashboard.views import look
 from dashboard.wording import stain_word
 
 NOT_SHOWN = "not-shown"
-"""Name of the file of a slide that no page showed: no slide has it."""
+"""Name of a slide that no page showed: no slide has it."""
 
 
 def show_both(names: Sequence[str]) -> dict[str, str]:
-    """Show slides beside each other; return the names of the files that are shown, by slide."""
+    """Show slides beside each other; return the names of what is shown (`seen`), by slide."""
     shown: dict[str, str] = {}
     for column, name in zip(st.columns(len(names)), names, strict=True):
         with column:

@@ -19,7 +19,7 @@ from appliance.cli.main import app
 from appliance.delivery.intact import take_back
 from appliance.domain import HE, HER2
 from appliance.findings.findings import Findings
-from appliance.ledger.lifecycle import CaseState
+from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow
 from appliance.ledger.transaction import Transaction
 from appliance.line import case_steps
@@ -187,6 +187,7 @@ def slide_page() -> None:
     [
         ("Say what it is", 0, "Try again"),
         ("Pair them", 1, "Try again"),
+        ("Do it", 2, "Try again"),
         ("Do it", 2, "Leave out of every case"),
         ("Do it", 2, "Keep before other scans"),
     ],
@@ -218,8 +219,67 @@ def test_a_form_of_a_slide_speaks_of_the_file_that_its_page_showed(
     lab.do(write)
     before = lab.rows()[0]
     assert press_it() == before
-    assert "its file changed since you opened it" in markup(page)
+    assert "its file, its name or its state changed since you opened it" in markup(page)
     assert press_it() != before  # the page showed the other file meanwhile
+
+
+def fill(page: AppTest, form: int, **given: str) -> None:
+    """Fill in fields of one of the forms of a slide by their labels, as they are shown."""
+    for name, text in {"Reason": "Seen.", "Your name": ANNA.name, **given}.items():
+        boxes = [box for box in page.text_input if box.label == name]
+        boxes[form if len(boxes) > 1 else 0].input(text)
+
+
+def test_a_field_keeps_what_was_typed_when_a_colleague_named_the_slide(lab: Lab) -> None:
+    lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000001", HER2)
+    page = AppTest.from_function(slide_page)
+    page.query_params["slide"] = "2"
+    page.run(timeout=180)
+    assert actions.name_slide(
+        lab.settings, "slide-2", accession="S26-0000777", block="", stain="", by=BERT, why="order"
+    ).done
+    lab.identify_again(2, "S26-0000777", HER2)
+    fill(page, 0, Accession="S26-0000555", Block="A2")
+    said = lab.rows()[0][1].said
+    press(page, "Say what it is")
+    assert "its name or its state changed since you opened it" in markup(page)
+    assert lab.rows()[0][1].said == said and "Accession S26-0000777" in markup(page)
+    press(page, "Say what it is")  # the colleague's name was shown meanwhile
+    now = json.loads(lab.rows()[0][1].said)
+    assert (now["accession"], now["block"], now["by"]) == ("S26-0000555", "A2", ANNA.name)
+    assert [box.value for box in page.text_input[:3]] == ["", "", ""]
+
+
+def test_a_slide_that_a_colleague_tried_again_is_not_tried_again_by_a_page_that_shows_it_set_aside(
+    lab: Lab, findings: Findings
+) -> None:
+    case = lab.slide("S26-0000001", HE)
+    bad = lab.quarantine("S26-0000001_A1_HER2.svs", "unreadable")
+    page = AppTest.from_function(slide_page)
+    page.query_params["slide"] = str(bad)
+    page.run(timeout=180)
+    assert actions.retry(lab.settings, f"slide-{bad}", by=BERT, why="again").done
+    lab.identify(bad, "S26-0000001", "A1", HER2, arrived=True)
+    lab.inspect(bad, HER2)
+    lab.move_slide(bad, SlideState.READ)
+    lab.move_case(case, CaseState.READY)
+    lab.score(case, findings)
+    lab.write(case)
+    lab.deliver(case)
+    before = lab.rows()
+    fill(page, 2)
+    page.radio[0].set_value("Try again")
+    press(page, "Do it")
+    assert "its state changed since you opened it" in markup(page) and lab.rows() == before
+
+
+def test_a_case_is_tried_again_only_at_the_state_that_its_page_showed(scored: Lab) -> None:
+    before, settings = the_case(scored), scored.settings
+    answer = actions.retry(settings, "case-1", by=BERT, why="again", seen=CaseState.FAILED)
+    assert not answer.done and answer.text == "case-1 is delivered by now: look at it again."
+    assert the_case(scored) == before
+    assert actions.retry(settings, "case-1", by=BERT, why="again", seen=CaseState.DELIVERED).done
 
 
 def test_a_pair_is_of_both_files_that_the_page_showed(lab: Lab) -> None:
@@ -249,7 +309,7 @@ def test_a_pair_is_of_both_files_that_the_page_showed(lab: Lab) -> None:
     assert "Accession S26-0000001, block A1, stain HER2" in markup(page)
     lab.do(replace_file)
     assert not press_it()
-    assert "slide-2: its file changed since you opened it" in markup(page)
+    assert "slide-2: its file, its name or its state changed since you opened it" in markup(page)
     assert press_it()
 
 

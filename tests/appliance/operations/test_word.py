@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,10 @@ import pytest
 from fixtures.lab import Lab
 
 from appliance.domain import QuarantineReason
-from appliance.errors import SettingsError
+from appliance.errors import LedgerError, SettingsError
 from appliance.intake.block import hold, reopen
 from appliance.intake.identity.evidence import Outcome
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import EventRow, params_of, set_reason
 from appliance.line.claiming import wait_for_slides
@@ -440,6 +442,78 @@ def test_two_slides_are_paired_whatever_their_names_are(lab: Lab) -> None:
     lab.work()
     assert (lab.case().state, lab.used()) == (CaseState.READY, [he, other])
     assert lab.case("C3", "S26-7").reason == "no-slides"
+
+
+@pytest.mark.parametrize(
+    "words", [{"accession": "S26-2"}, {"block": "B2"}, {"stain": "HE"}, {"organ": "breast"}]
+)
+def test_a_pair_takes_no_place_against_the_word_that_was_just_said(
+    lab: Lab, words: dict[str, str]
+) -> None:
+    he, other = lab.arrive("S26-1_A1_HER2"), lab.arrive("S26-7_A1_HER2")
+    say_slide(lab.settings, he, SlideWords(**{"stain": "HE"} | words), WORD)
+    before = lab.slides()
+    with pytest.raises(SettingsError, match="slide-1 is being identified: pair it when"):
+        pair_slides(lab.settings, he, other, WORD)
+    assert lab.slides() == before
+    lab.work()
+    pair_slides(lab.settings, he, other, WORD)
+    lab.work()
+    place = words.get("accession", "S26-1"), words.get("block", "A1")
+    assert [(row.accession, row.block) for row in lab.slides().values()] == [place, place]
+
+
+def test_a_pair_takes_the_whole_name_that_was_just_said(lab: Lab) -> None:
+    he, other = lab.arrive("S26-1_A1_HE"), lab.arrive("S26-7_C3_HER2")
+    say_slide(lab.settings, he, SlideWords(accession="s26-2", block="b2", stain="HE"), WORD)
+    pair_slides(lab.settings, he, other, WORD)
+    lab.work()
+    assert (lab.case("B2", "S26-2").state, lab.used("B2", "S26-2")) == ("ready", [he, other])
+
+
+def test_a_stain_that_was_just_said_is_not_taken_for_that_of_the_first_assay(lab: Lab) -> None:
+    he, other = lab.arrive("S26-1_A1_HE"), lab.arrive("S26-1_A1_ER")
+    say_slide(lab.settings, other, SlideWords(accession="S26-2"), WORD)
+    with pytest.raises(SettingsError, match="slide-2 is being identified"):
+        pair_slides(lab.settings, he, other, WORD)
+
+
+def test_a_pair_asks_where_a_person_said_another_accession_of_a_slide_without_block(
+    lab: Lab,
+) -> None:
+    he, other = lab.arrive("S26-1__HE"), lab.arrive("S26-7_A1_HER2")
+    say_slide(lab.settings, he, SlideWords(accession="S26-2"), WORD)
+    lab.work()
+    move(lab, he, SlideState.QUARANTINED)
+    with pytest.raises(SettingsError, match="said another accession than slide-2 has"):
+        pair_slides(lab.settings, he, other, WORD)
+    say_slide(lab.settings, he, SlideWords(accession="S26-7"), WORD)
+    lab.work()
+    move(lab, he, SlideState.QUARANTINED)
+    pair_slides(lab.settings, he, other, WORD)
+    lab.work()
+    assert lab.used("A1", "S26-7") == [he, other]
+
+
+def test_a_ledger_that_is_locked_is_told_once_and_says_nothing_of_the_subjects(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slides = [lab.arrive(f"S26-{number}_A1_HER2") for number in range(3)]
+    for slide in slides:
+        move(lab, slide, SlideState.QUARANTINED)
+    monkeypatch.setattr("appliance.ledger.lock.LONGEST_LOCK_S", 0.0)
+    other = sqlite3.connect(lab.settings.ledger_file, isolation_level=None)
+
+    def open_and_lock(settings: Settings) -> Ledger:
+        ledger = Ledger(settings.ledger_url)
+        other.execute("BEGIN IMMEDIATE")
+        return ledger
+
+    monkeypatch.setattr("appliance.operations.word.open_ledger", open_and_lock)
+    with pytest.raises(LedgerError):
+        retry_all(lab.settings, slides, WORD)
+    other.close()
+    assert set(lab.states().values()) == {"quarantined"}
 
 
 def test_a_pair_that_is_named_the_wrong_way_round_keeps_its_stains(lab: Lab) -> None:
