@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.lifecycle import SLIDES_UNDER_WAY, CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow
 
 DIGITS = 12
@@ -36,10 +36,13 @@ def shown_name(slide: SlideRow) -> str:
     """Return the name of a slide as it is shown: its bytes, whose it is, its state; a digest.
 
     Another file of the same name has another name. So has the same file under another accession,
-    block or stain, after another person's word, and at another state or for another reason. While
-    a file is being written, its arrival is named in place of its bytes.
+    block or stain, after another person's word, and where it is set aside for another reason, or
+    no more. What the line does with it meanwhile changes no name. While a file is being written,
+    its arrival is named in place of its bytes.
     """
-    shown = slide.accession, slide.block, slide.stain, slide.said, slide.state, slide.reason
+    goes = slide.state in (*SLIDES_UNDER_WAY, SlideState.READ)
+    state = "" if goes else f"{slide.state} {slide.reason}"
+    shown = slide.accession, slide.block, slide.stain, slide.said, state
     if slide.state == SlideState.ARRIVING:
         return _digest(slide.changed_at, *shown)
     return _digest(slide.size_bytes, slide.modified_ns, slide.fingerprint, *shown)
