@@ -74,6 +74,8 @@ def store(address: PacsAddress, paths: Sequence[Path], *, before: Before, after:
             kinds[path] = _kind(path)
         except InvalidDicomError:
             after(path, Outcome(verdict=Verdict.NEVER, text="is no DICOM file any more"))
+        except SourceError as err:
+            after(path, Outcome(verdict=Verdict.NEVER, text=f"has not got it: {err}"))
         except OSError:
             after(path, Outcome(verdict=Verdict.LATER, text=FILE_GONE))
     # Send a slide of some GB from disk in pieces instead of reading it into memory first.
@@ -237,4 +239,8 @@ def check_answer(address: PacsAddress, status: Dataset, service: Service) -> Non
 
 def _kind(path: Path) -> Kind:
     meta = read_file_meta_info(path)
-    return str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)
+    names = ("MediaStorageSOPClassUID", "TransferSyntaxUID", "MediaStorageSOPInstanceUID")
+    sop_class, syntax, instance = (str(meta.get(name) or "") for name in names)
+    if not (sop_class and syntax and instance):
+        raise SourceError("the header of its file lacks class, instance or transfer syntax")
+    return sop_class, syntax

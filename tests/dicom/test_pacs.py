@@ -18,6 +18,7 @@ from fixtures.judges import require_judge
 from fixtures.orthanc import Orthanc, free_port
 from fixtures.slide_objects import her2_label_map, report, segmentation
 from pydicom import Dataset, dcmread
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
 from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import (
@@ -420,6 +421,23 @@ def test_a_file_that_is_gone_stands_in_nobodys_way(
     outcomes = store(scp(), [gone, other, *objects])
     assert outcomes.pop(gone).verdict is Verdict.LATER  # perhaps a share is away
     assert outcomes.pop(other).verdict is Verdict.NEVER
+    assert {outcome.verdict for outcome in outcomes.values()} == {Verdict.STORED}
+
+
+@pytest.mark.parametrize(
+    "name", ["MediaStorageSOPClassUID", "TransferSyntaxUID", "MediaStorageSOPInstanceUID"]
+)
+def test_a_file_whose_header_lacks_what_is_negotiated_stands_in_nobodys_way(
+    name: str, scp: Callable[..., PacsAddress], objects: list[Path], tmp_path: Path
+) -> None:
+    dataset, other = dcmread(objects[0]), tmp_path / "other.dcm"
+    del dataset.file_meta[name]
+    with other.open("wb") as stream:
+        stream.write(b"\0" * 128 + b"DICM")
+        write_file_meta_info(stream, dataset.file_meta, enforce_standard=False)
+    outcomes = store(scp(), [other, *objects])
+    refused = outcomes.pop(other)
+    assert refused.verdict is Verdict.NEVER and "lacks class, instance" in refused.text
     assert {outcome.verdict for outcome in outcomes.values()} == {Verdict.STORED}
 
 

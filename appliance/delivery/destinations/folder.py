@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from appliance.artifacts import copy_whole, file_sha256
+from appliance.artifacts import becoming, file_sha256
 from appliance.delivery.destinations.contract import (
     After,
     Answer,
@@ -32,6 +32,12 @@ from appliance.settings.settings import Settings
 from dicom.directory import NAME
 from dicom.status import FILE_GONE, InstanceRef, Outcome, Verdict
 from dicom.uids import uid_as_name
+
+PIECE_BYTES = 2**20
+
+
+class _UnreadableError(Exception):
+    """The file that is to be copied cannot be read: the archive is not to blame."""
 
 
 @destination(FolderDestination)
@@ -66,7 +72,7 @@ class FolderArchive:
             if not has_valid_uids(instance.ref):
                 after(instance, Outcome(verdict=Verdict.NEVER, text="has no valid UID"))
                 continue
-            if not instance.path.is_file():
+            if not _is_there(instance.path):
                 after(instance, Outcome(verdict=Verdict.LATER, text=FILE_GONE))
                 continue
             result = None
@@ -84,13 +90,17 @@ class FolderArchive:
             self._require()
             before(instance)
             place = self._place(instance.ref)
+            outcome = Outcome(verdict=Verdict.STORED)
             with self._translated():
                 self._make(place.parent)
                 # Before the report: if it is there, its exports are whole.
                 if self._exports is not None and result is not None:
                     self._exports.write(result, instance.ref, self.folder)
-                copy_whole(place, instance.path)
-            after(instance, Outcome(verdict=Verdict.STORED))
+                try:
+                    _copy(place, instance.path)
+                except _UnreadableError:
+                    outcome = Outcome(verdict=Verdict.LATER, text=FILE_GONE)
+            after(instance, outcome)
 
     def _readable(self, exports: Exports, instance: Instance) -> Result | None:
         try:
@@ -106,7 +116,8 @@ class FolderArchive:
     def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
         """Compare each file in the archive with the checksum of the object when it was written."""
         self._require()
-        return {instance.ref.sop_instance_uid: self._compare(instance) for instance in instances}
+        with self._translated("read"):
+            return {each.ref.sop_instance_uid: self._compare(each) for each in instances}
 
     def check(self) -> str:
         """Return the free space; raise DestinationUnavailableError if the folder is not there."""
@@ -150,12 +161,12 @@ class FolderArchive:
             made.mkdir(exist_ok=True)
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, done: str = "written") -> Iterator[None]:
         try:
             yield
         except OSError as err:
             raise DestinationUnavailableError(
-                f"archive folder of '{self.name}' cannot be written: {err.strerror}. "
+                f"archive folder of '{self.name}' cannot be {done}: {err.strerror}. "
                 "Check that it is mounted, writable and not full."
             ) from err
 
@@ -163,13 +174,49 @@ class FolderArchive:
         if not has_valid_uids(instance.ref):
             return Answer(Proof.ABSENT, "no valid UID")
         place = self._place(instance.ref)
-        if not place.is_file() or not (instance.sha256 or instance.path.is_file()):
+        if not place.is_file() or not (instance.sha256 or _is_there(instance.path)):
             return Answer(Proof.ABSENT, "no file")
-        if file_sha256(place) != (instance.sha256 or file_sha256(instance.path)):
+        try:
+            expected = instance.sha256 or file_sha256(instance.path)
+        except OSError:  # the scanner's share, not the archive
+            return Answer(Proof.UNKNOWN, "the scanner's file cannot be read. It is asked again.")
+        if file_sha256(place) != expected:
             return Answer(Proof.ABSENT, "other bytes")
         if self._exports is not None and not self._exports.are_there(instance.ref, self.folder):
             return Answer(Proof.ABSENT, "its exports are not there")
         return Answer(Proof.THERE, "by its bytes")
+
+
+def _is_there(source: Path) -> bool:
+    """Return whether the file of an object is there; one on a share that fails is not."""
+    try:
+        return source.is_file()
+    except OSError:
+        return False
+
+
+def _copy(place: Path, source: Path) -> None:
+    """Copy a file; it gets its final name only when all of it is on disk.
+
+    Raises
+    ------
+    _UnreadableError
+        If the source cannot be read.
+    OSError
+        If the place cannot be written.
+    """
+    with becoming(place) as temporary, temporary.open("wb") as copy:
+        for piece in _pieces(source):
+            copy.write(piece)
+
+
+def _pieces(source: Path) -> Iterator[bytes]:
+    try:
+        with source.open("rb") as stream:
+            while piece := stream.read(PIECE_BYTES):
+                yield piece
+    except OSError as err:
+        raise _UnreadableError from err
 
 
 class FileSetArchive(FolderArchive):

@@ -13,6 +13,10 @@ from appliance.artifacts import file_sha256
 from appliance.delivery.destinations.contract import Instance, Proof
 from appliance.delivery.destinations.folder import FileSetArchive, FolderArchive
 from appliance.errors import DestinationUnavailableError
+from dicom.status import FILE_GONE, Outcome, Verdict
+
+UNREADABLE = Path("/proc/self/mem")
+"""A file whose reading fails as that of a file on a share does: EIO."""
 
 
 def test_a_copy_of_a_damaged_file_is_no_proof(tmp_path: Path) -> None:
@@ -46,3 +50,33 @@ def test_a_share_that_goes_away_while_it_is_sent_to_is_not_made(
     share.mkdir()
     archive.send([instance], lambda _: None, lambda *_: None)
     assert archive.prove([instance])[instance.ref.sop_instance_uid].proof is Proof.THERE
+
+
+@pytest.mark.parametrize("kind", [FolderArchive, FileSetArchive])
+def test_an_archive_that_cannot_be_read_blames_no_object(
+    tmp_path: Path, kind: type[FolderArchive]
+) -> None:
+    source = tmp_path / "object.dcm"
+    instance = Instance(path=source, ref=made_object(source), sha256=file_sha256(source))
+    archive = kind("archive", tmp_path / "archive", ours=True)
+    archive.send([instance], lambda _: None, lambda *_: None)
+    files = [each for each in archive.folder.rglob("*") if each.is_file()]
+    (copy,) = (each for each in files if each.name != "DICOMDIR")
+    copy.unlink()
+    copy.symlink_to(UNREADABLE)
+    with pytest.raises(DestinationUnavailableError, match="'archive' cannot be "):
+        archive.prove([instance])
+
+
+def test_a_scanners_file_that_cannot_be_read_is_not_the_archives_trouble(tmp_path: Path) -> None:
+    source = tmp_path / "object.dcm"
+    good = Instance(path=source, ref=made_object(source))
+    archive = FolderArchive("archive", tmp_path / "archive", ours=True)
+    outcomes: list[Outcome] = []
+    sent = replace(good, path=UNREADABLE)
+    archive.send([sent], lambda _: None, lambda _, outcome: outcomes.append(outcome))
+    assert [(each.verdict, each.text) for each in outcomes] == [(Verdict.LATER, FILE_GONE)]
+    assert [each for each in archive.folder.rglob("*") if each.is_file()] == []
+    archive.send([good], lambda _: None, lambda *_: None)
+    (answer,) = archive.prove([sent]).values()
+    assert answer.proof is Proof.UNKNOWN and "scanner's file" in answer.text
