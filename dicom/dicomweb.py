@@ -369,16 +369,15 @@ def query(address: WebAddress, path: str, params: dict[str, str]) -> list[dict[s
     Raises
     ------
     PacsUnavailableError
-        Unreachable, too busy, or no QIDO-RS at this URL.
+        Unreachable, or too busy.
     PacsRejectedError
+        The query is not allowed, or there is no QIDO-RS at this URL.
     """
     answer = address.call("GET", path, params=params)
     if answer.status == 204:
         return []
-    if answer.status == 404:
+    if answer.status == 404 and path != STUDIES:
         # Some servers answer this for an unknown instance, all of them for a wrong URL.
-        if path == STUDIES:
-            raise PacsUnavailableError(explain(address, "QIDO-RS", 404))
         check_query(address)
         return []
     if find_http_status(answer.status).verdict is Verdict.LATER:

@@ -185,9 +185,9 @@ def test_doctor_asks_every_way_of_proof(orthanc: Orthanc, tmp_path: Path) -> Non
 
     url = orthanc.dicomweb_url
     assert "proof by QIDO-RS" in check(orthanc.dicom_port, dicomweb_url=url)
-    with pytest.raises(DestinationUnavailableError, match=f"{url}-not.*Is the url right"):
+    with pytest.raises(DestinationRejectedError, match=f"{url}-not.*Is the url right"):
         check(orthanc.dicom_port, dicomweb_url=f"{url}-not")
-    with pytest.raises(DestinationUnavailableError, match="Is the url right"):
+    with pytest.raises(DestinationRejectedError, match="Is the url right"):
         DicomWeb(DicomWebDestination(kind="dicomweb", url=f"{url}-not")).check()
     mute, committing = (
         Peer(tmp_path / "a", query=False),

@@ -281,11 +281,11 @@ def test_a_wrong_url_is_no_absence(server: Server, tmp_path: Path) -> None:
     server.answers = [(404, b""), (200, [])]
     assert find_instances(address, [ref]) == set()
     server.answers = [(404, b""), (404, b"")]
-    with pytest.raises(PacsUnavailableError, match=f"{server.url}.*Is the url right"):
+    with pytest.raises(PacsRejectedError, match=f"{server.url}.*Is the url right"):
         find_instances(address, [ref])
     assert server.requests[-1][0] == "/dicom-web/studies?limit=1"
     server.answers = [(404, b"")]
-    with pytest.raises(PacsUnavailableError, match=server.url):
+    with pytest.raises(PacsRejectedError, match=server.url):
         check_query(address)
 
 

@@ -17,19 +17,21 @@ from appliance.delivery.destinations.contract import (
     destination,
 )
 from appliance.delivery.destinations.network import send_results, translated, web_address
-from appliance.delivery.result_fhir import instance_token, transaction
+from appliance.delivery.result_fhir import instance_token, token, transaction
 from appliance.settings.destinations import FhirDestination
 from appliance.settings.objects import ObjectKind
 from appliance.settings.settings import Settings
 from dicom.dicomweb import HttpAnswer, explain
-from dicom.errors import PacsRejectedError, PacsUnavailableError
+from dicom.errors import ObjectError, PacsRejectedError, PacsUnavailableError
 from dicom.http_status import classify_http, find_http_status
-from dicom.result import Result
-from dicom.status import Outcome, Verdict
+from dicom.result import Result, read_result
+from dicom.status import Outcome, Verdict, sentence_of
 
 MEDIA_TYPE = "application/fhir+json"
 VERSIONS = ("4.0", "4.3")
 """Versions of FHIR that the resources are valid in: R4 and R4B."""
+NOBODY = "2.25.1"
+"""SOP Instance UID of a report that exists nowhere, for test searches."""
 MOST_WORDS = 300
 """Longest text of an OperationOutcome that is kept, in characters."""
 
@@ -57,13 +59,10 @@ class Fhir:
     def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
         """Search for the DiagnosticReport of each report."""
         with translated(self.name):
-            return {
-                instance.ref.sop_instance_uid: self._ask(instance.ref.sop_instance_uid)
-                for instance in instances
-            }
+            return {each.ref.sop_instance_uid: self._ask(each) for each in instances}
 
     def check(self) -> str:
-        """Read the CapabilityStatement."""
+        """Read the CapabilityStatement, and search for a report that exists nowhere."""
         with translated(self.name):
             version = str(self._read("metadata").get("fhirVersion", ""))
             if not version.startswith(VERSIONS):
@@ -71,6 +70,7 @@ class Fhir:
                     f"{self._address.url} speaks FHIR {version or 'of no version'}, and R4 "
                     "(4.0 or 4.3) is needed. Is the url right?"
                 )
+            self._search(instance_token(NOBODY))
         return f"FHIR {version} at {self._address.url}"
 
     def kinds(self) -> list[KindCheck]:
@@ -97,24 +97,46 @@ class Fhir:
         if find_http_status(http).of_server:
             raise PacsUnavailableError(explain(self._address, "FHIR", http))
         if http >= 300:
-            return _with_reason(classify_http(http), said)
+            return _with_reason(_classify(http), said)
         return _of_entries(said)
 
-    def _ask(self, sop_instance_uid: str) -> Answer:
-        found = self._read("DiagnosticReport", {"identifier": instance_token(sop_instance_uid)})
-        reports = [
-            resource
-            for entry in _parts(found, "entry")
-            if (resource := _part(entry, "resource")).get("resourceType") == "DiagnosticReport"
-            # Some servers pass over a parameter that they do not know.
-            and any(
-                each.get("value") == f"urn:oid:{sop_instance_uid}"
-                for each in _parts(resource, "identifier")
-            )
-        ]
-        if not reports:
-            return Answer(Proof.ABSENT, "no DiagnosticReport of it")
-        return Answer(Proof.THERE, f"as DiagnosticReport/{reports[0].get('id', '')}")
+    def _ask(self, instance: Instance) -> Answer:
+        uid = instance.ref.sop_instance_uid
+        try:
+            for report in self._search(instance_token(uid)):
+                # Some servers pass over a parameter that they do not know.
+                if f"urn:oid:{uid}" in _instances_of(report):
+                    return Answer(Proof.THERE, f"as {_place_of(report)}")
+            if place := self._unnamed(instance):
+                text = f"{place} is there and names no SOP Instance UID. It is asked again."
+                return Answer(Proof.UNKNOWN, text)
+        except PacsRejectedError as err:  # one that takes transactions need not allow the search
+            return Answer(Proof.UNKNOWN, f"{err} It is asked again.")
+        return Answer(Proof.ABSENT, "no DiagnosticReport of it")
+
+    def _unnamed(self, instance: Instance) -> str:
+        """Return the place of a report of the same number that names no instance; empty for none.
+
+        Some gateways keep one identifier alone, so that nothing tells which result is there.
+        """
+        try:
+            number = read_result(instance.path).number
+        except ObjectError:  # it is not sent either
+            return ""
+        numbered = self._search(token(self._section.identifier_system, number))
+        has = [each for each in numbered if _named(each, number) and not _instances_of(each)]
+        return _place_of(has[0]) if has else ""
+
+    def _search(self, identifier: str) -> list[dict[str, Any]]:
+        """Return the DiagnosticReports that a search by an identifier finds.
+
+        Raises
+        ------
+        PacsUnavailableError, PacsRejectedError
+        """
+        found = self._read("DiagnosticReport", {"identifier": identifier})
+        resources = [_part(entry, "resource") for entry in _parts(found, "entry")]
+        return [each for each in resources if each.get("resourceType") == "DiagnosticReport"]
 
     def _read(self, path: str, params: dict[str, str] | None = None) -> dict[str, Any]:
         """Return a resource.
@@ -125,7 +147,7 @@ class Fhir:
         """
         answer = self._address.call("GET", path, params=params, headers={"Accept": MEDIA_TYPE})
         row = find_http_status(answer.status)
-        if row.verdict is Verdict.LATER or answer.status == 404:
+        if row.verdict is Verdict.LATER:
             raise PacsUnavailableError(explain(self._address, "FHIR", answer.status))
         said = _resource(answer)
         if answer.status != 200 or not said:
@@ -151,6 +173,31 @@ def _parts(said: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return [each for each in parts if isinstance(each, dict)] if isinstance(parts, list) else []
 
 
+def _named(report: dict[str, Any], number: str) -> bool:
+    """Return whether a report has the number of a result among its identifiers."""
+    return any(each.get("value") == number for each in _parts(report, "identifier"))
+
+
+def _instances_of(report: dict[str, Any]) -> list[str]:
+    """Return the identifiers of a report that name an instance of DICOM."""
+    values = [str(each.get("value", "")) for each in _parts(report, "identifier")]
+    return [value for value in values if value.startswith("urn:oid:")]
+
+
+def _place_of(report: dict[str, Any]) -> str:
+    return f"DiagnosticReport/{report.get('id', '')}"
+
+
+def _classify(http: int) -> Outcome:
+    """Return the outcome of a status; 409 says that another request changes the same resource."""
+    outcome = classify_http(http)
+    if http != 409:
+        return outcome
+    cause, remedy = "another request changes the same resource", "It is tried again."
+    text = sentence_of(Verdict.LATER, cause, f"HTTP {http}", remedy)
+    return replace(outcome, verdict=Verdict.LATER, text=text)
+
+
 def _with_reason(outcome: Outcome, said: dict[str, Any]) -> Outcome:
     """Add what an OperationOutcome says."""
     issues = _parts(said, "issue") if said.get("resourceType") == "OperationOutcome" else []
@@ -170,6 +217,6 @@ def _of_entries(said: dict[str, Any]) -> Outcome:
     if said.get("type") != "transaction-response" or wrong or not answers:
         http = str(wrong[0].get("status", "")) if wrong else ""
         number = int(http[:3]) if http[:3].isdecimal() else 500
-        return classify_http(number if number >= 300 else 500)
+        return _classify(number if number >= 300 else 500)
     places = [str(each.get("location", "")) for each in answers]
     return Outcome(verdict=Verdict.STORED, text=f"stored as {', '.join(filter(None, places))}")

@@ -654,8 +654,14 @@ class TestFhirServer:
                     "type": "transaction-response",
                     "entry": [{"response": {"status": "409 Conflict"}}],
                 },
-                "never",
-                "HTTP 409",
+                "later",
+                "another request changes the same resource .HTTP 409",
+            ),
+            (
+                409,
+                {"resourceType": "OperationOutcome", "issue": [{"diagnostics": "HAPI-0550"}]},
+                "later",
+                "HTTP 409.*HAPI-0550",
             ),
             (200, {"resourceType": "Patient"}, "later", "HTTP 500"),
             (200, {"type": "transaction-response", "entry": [None, 3]}, "later", "HTTP 500"),
@@ -678,6 +684,35 @@ class TestFhirServer:
         (outcome,) = deliver(FHIR.model_copy(update={"url": server.url}), sent)
         assert outcome.verdict == verdict
         assert re.search(words, outcome.text)
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 501])
+    def test_a_server_that_allows_no_search_says_nothing_of_what_is_there(
+        self, status: int, server: FhirServer, sent: Instance
+    ) -> None:
+        """A token may be for writing alone: a correction must not wait for the proof."""
+        section = FHIR.model_copy(update={"url": server.url})
+        server.search_status = status
+        deliver(section, sent)
+        with closing(open_destination(Settings(), section)) as lis:
+            (answer,) = lis.prove([sent]).values()
+            assert answer.proof is Proof.UNKNOWN and f"FHIR answered {status}" in answer.text
+            with pytest.raises(DestinationRejectedError, match=f"answered {status}"):
+                lis.check()
+            server.search_status = 503  # it is away for a while: nothing is known of its rules
+            with pytest.raises(DestinationUnavailableError):
+                lis.prove([sent])
+
+    def test_a_gateway_that_keeps_one_identifier_gets_no_result_again_and_again(
+        self, server: FhirServer, sent: Instance
+    ) -> None:
+        section = FHIR.model_copy(update={"url": server.url})
+        server.keeps = 1
+        with closing(open_destination(Settings(), section)) as lis:
+            proofs = [lis.prove([sent])]
+            deliver(section, sent)
+            proofs.append(lis.prove([sent]))
+        said = [(answer.proof, answer.text[:18]) for each in proofs for answer in each.values()]
+        assert said == [(Proof.ABSENT, "no DiagnosticRepor"), (Proof.UNKNOWN, "DiagnosticReport/1")]
 
     def test_credentials_and_version_are_the_servers(
         self, server: FhirServer, sent: Instance
