@@ -111,6 +111,22 @@ def refuse_slides(tx: Transaction, rows: Sequence[DeliveryRow], now: float) -> N
         )
 
 
+def is_void(tx: Queries, row: DeliveryRow, settings: Settings) -> bool:
+    """Return whether no case has a result today that an object is of.
+
+    It is of a former patient, of a slide that left, or of a result that another one replaced. One
+    whose case is analyzed or written just now is queued again if the case has it then.
+    """
+    cases = [tx.case(number) for number in tx.cases_of_deliveries([row])]
+    listed: set[str] = set()
+    for case in cases:
+        if case is not None and case.state in _SENT_FROM:
+            contents = sound_contents(case.objects_key, settings) or {"objects": []}
+            entries = (*contents["objects"], *contents.get("scanned", ()))
+            listed |= {entry["sop_instance_uid"] for entry in entries}
+    return row.sop_instance_uid not in listed
+
+
 def _has(case: CaseRow, row: DeliveryRow, settings: Settings) -> bool:
     contents = sound_contents(case.objects_key, settings)
     return contents is None or any(

@@ -9,10 +9,10 @@ from sqlmodel import col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from appliance.delivery.destinations.contract import wants
-from appliance.delivery.index import sound_contents
+from appliance.delivery.index import signers_of, sound_contents
 from appliance.delivery.scanned import is_scanned
 from appliance.ledger.lifecycle import CaseState, DeliveryState
-from appliance.ledger.queries import LEFT_OUT, NOT_WANTED, OBJECT_REPLACED, WITHDRAWN
+from appliance.ledger.queries import LEFT_OUT, NOT_WANTED, OBJECT_REPLACED, WITHDRAWN, Queries
 from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, fact, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.settings.settings import Settings
@@ -31,6 +31,15 @@ def is_left_out(row: DeliveryRow, settings: Settings) -> bool:
     """
     section = next((each for each in settings.destinations if each.name == row.destination), None)
     return section is not None and not is_scanned(row) and not wants(section, row.kind)
+
+
+def lacks_signature(tx: Queries, row: DeliveryRow, settings: Settings) -> bool:
+    """Return whether the destination of a row gets signed results alone, and no case of it is."""
+    section = next((each for each in settings.destinations if each.name == row.destination), None)
+    if section is None or not section.signed_only:
+        return False
+    cases = [tx.case(number) for number in tx.cases_of_deliveries([row])]
+    return not any(case is not None and signers_of(case.objects_key, settings) for case in cases)
 
 
 def still_wanted(

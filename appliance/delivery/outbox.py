@@ -18,7 +18,7 @@ from typing import Any
 from appliance.delivery.destinations.contract import Answer, Destination, Instance, Proof
 from appliance.delivery.ends import ABSENT, case_state
 from appliance.delivery.index import sound_contents
-from appliance.delivery.intact import is_intact, take_back, write_again
+from appliance.delivery.intact import is_intact, is_void, take_back, write_again
 from appliance.delivery.left_out import NO_DESTINATION, is_left_out, still_wanted
 from appliance.delivery.queueing import in_order
 from appliance.delivery.replaced_since import REPLACED_SINCE, ReplacedSince
@@ -41,7 +41,7 @@ from appliance.errors import (
     TransientError,
 )
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import WITHOUT_RESULT, CaseState, DeliveryState
+from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.queries import LEFT_OUT, NOTES, SLIDE_CHANGED, SLIDE_TRUSTED, WITHDRAWN
 from appliance.ledger.tables import DeliveryRow, fact, params_of, set_reason
 from appliance.ledger.transaction import Transaction
@@ -179,7 +179,8 @@ class Outbox:
         except (DestinationUnavailableError, DestinationRejectedError) as err:
             # Rejected: its settings or ours are wrong. No object is to blame, and all of them go
             # when a person has put it right.
-            log.warning("delivery postponed: %s", err)
+            log.warning("delivery to '%s' postponed: %s", name, type(err).__name__)
+            log.debug("details", exc_info=err)  # the other side's words may name a patient
             code = AWAY if isinstance(err, DestinationUnavailableError) else "not-allowed"
             away = Trouble(code=code, params={"message": str(err)})
             self._hold(rows, away)
@@ -365,8 +366,7 @@ class Outbox:
     def _is_void(self, row: DeliveryRow) -> bool:
         """Return whether no case has the result any more that an object is of."""
         with self._ledger.transaction() as tx:
-            cases = [tx.case(number) for number in tx.cases_of_deliveries([row])]
-        return all(case is None or case.state in WITHOUT_RESULT for case in cases)
+            return is_void(tx, row, self._settings)
 
     def _is_alone(self, row: DeliveryRow) -> bool:
         """Return whether a note would reject a result where the one in its place was refused."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from appliance.delivery.index import read_index, read_scanned
-from appliance.delivery.left_out import NO_DESTINATION, leave_out
+from appliance.delivery.left_out import NO_DESTINATION, lacks_signature, leave_out
 from appliance.delivery.queueing import enqueue_case
 from appliance.errors import SettingsError
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
@@ -14,6 +14,8 @@ from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_named, id
 from appliance.ledger.transaction import Transaction
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
+
+ONLY_SIGNED = "{} only gets signed results"
 
 
 def retry_subject(settings: Settings, subject: str) -> str:
@@ -78,7 +80,7 @@ def retry_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -
             f"{case.subject} is {case.state}: only waiting, failed, written, unproven and "
             "undelivered cases are retried."
         )
-    left_out = _leave_out_gone(tx, case, waiting, settings, now)
+    left_out, why = _leave_out(tx, case, waiting, settings, now)
     for row in waiting:
         if row in left_out:
             continue
@@ -96,24 +98,32 @@ def retry_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -
             set_reason(sharing)
             tx.advance(sharing, CaseState.WRITTEN, now=now, code="retry")
     told = f"{case.subject}: {len(waiting) - len(left_out)} deliveries are tried again now"
-    if left_out:
-        gone = ", ".join(sorted({f"'{row.destination}'" for row in left_out}))
-        told += f"; {len(left_out)} are left out, as the settings have no {gone}"
-    return told
+    return f"{told}; {len(left_out)} are left out, as {why}" if left_out else told
 
 
-def _leave_out_gone(
+def _leave_out(
     tx: Transaction, case: CaseRow, waiting: list[DeliveryRow], settings: Settings, now: float
-) -> list[DeliveryRow]:
-    """Leave out what was to go to destinations that are gone; return it.
+) -> tuple[list[DeliveryRow], str]:
+    """Leave out what was to go to destinations that are gone, or get signed results alone by now.
 
-    They may have another name by now: the destinations of today get the case's objects.
+    Returns it, and why. Destinations that are gone may have another name by now: those of today get
+    the case's objects.
     """
     there = {section.name for section in settings.destinations}
     gone = [row for row in waiting if row.reason == NO_DESTINATION and row.destination not in there]
-    if not gone:
-        return []
-    for row in gone:
+    unsigned = [
+        row
+        for row in waiting
+        if row.state == DeliveryState.REFUSED and lacks_signature(tx, row, settings)
+    ]
+    if not gone and not unsigned:
+        return [], ""
+    why = " and ".join(
+        text.format(", ".join(sorted({f"'{row.destination}'" for row in rows})))
+        for text, rows in (("the settings have no {}", gone), (ONLY_SIGNED, unsigned))
+        if rows
+    )
+    for row in (*gone, *unsigned):
         leave_out(tx, row, now)
     enqueue_case(tx, case, settings, now)
     current = {item.sop_instance_uid for item in read_index(case.objects_key, settings)}
@@ -123,16 +133,18 @@ def _leave_out_gone(
         for row in tx.deliveries(id_of(case))
         if row.sop_instance_uid in current and row.reason not in NOT_WANTED
     ):
-        names = ", ".join(sorted({f"'{row.destination}'" for row in gone}))
         raise SettingsError(
-            f"{case.subject}: the settings have no {names}, and no destination has its objects or "
-            "gets them as it is. Add a destination, or sign the result where one waits for that."
+            f"{case.subject}: {why}, and no destination has its objects or gets them as it is. "
+            "Add a destination, or sign the result where one waits for that."
         )
-    return gone
+    return [*gone, *unsigned], why
 
 
 def _waiting(tx: Transaction, case: CaseRow, settings: Settings) -> list[DeliveryRow]:
-    """Deliveries of the case's objects of today: a report that was replaced is not sent again."""
+    """Deliveries of the case's objects of today: a report that was replaced is not sent again.
+
+    What the settings took out is no part of them; it comes back where the case is written again.
+    """
     try:
         index = read_index(case.objects_key, settings) + read_scanned(case.objects_key, settings)
     except (OSError, ValueError, LookupError) as err:
@@ -144,5 +156,7 @@ def _waiting(tx: Transaction, case: CaseRow, settings: Settings) -> list[Deliver
     return [
         row
         for row in tx.deliveries(id_of(case))
-        if row.state != DeliveryState.PROVEN and row.sop_instance_uid in current
+        if row.state != DeliveryState.PROVEN
+        and row.sop_instance_uid in current
+        and row.reason not in NOT_WANTED
     ]

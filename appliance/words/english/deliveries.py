@@ -30,8 +30,8 @@ DELIVERY_REASONS: Words = {
             if facts.get("attempts")
             else "it was withdrawn before it was sent: "
         )
-        + "a slide of it is no slide of its case, the case is held, or its slides name another "
-        "patient"
+        + "a slide of it is no slide of its case, the case is held, its slides name another "
+        "patient, or another result took its place"
     ),
     "slide-absent": (
         "'{destination}' has not this image of the scanner's slide ({answer}): no viewer there "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +31,13 @@ from appliance.delivery.destinations.contract import (
 from appliance.delivery.outbox import Outbox
 from appliance.delivery.queueing import enqueue_case
 from appliance.domain import HE, Identity
-from appliance.errors import DestinationUnavailableError, SettingsError, StoppedError
+from appliance.errors import (
+    DestinationRejectedError,
+    DestinationUnavailableError,
+    SettingsError,
+    StoppedError,
+    TandemError,
+)
 from appliance.intake.arrange import DAY_S
 from appliance.intake.block import hold, reopen, withdraw
 from appliance.ledger.daily import backup_ledger
@@ -50,6 +57,7 @@ from appliance.words.say import say
 from dicom.status import classify
 
 KINDS = ("SR", "SEG", "WSM")
+ANALYZED_AGAIN = (CaseState.READY, CaseState.ALIGNED, CaseState.SCORED)
 
 
 def error_of(row: DeliveryRow) -> str:
@@ -390,6 +398,22 @@ def test_no_word_of_a_pacs_about_a_patient_is_logged(
     assert "0xC000" in caplog.text and "Miller" not in caplog.text
 
 
+@pytest.mark.parametrize("kind", [DestinationUnavailableError, DestinationRejectedError])
+def test_no_word_of_a_pacs_that_takes_nothing_is_logged(
+    kind: type[TandemError], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(tmp_path)
+
+    def fail() -> None:
+        raise kind("no study of Miller")
+
+    desk.told.meanwhile["1.WSM"] = fail
+    caplog.set_level(logging.INFO)
+    desk.outbox.run()
+    assert "Miller" in error_of(desk.rows()["1.SR"])
+    assert f"'told' postponed: {kind.__name__}" in caplog.text and "Miller" not in caplog.text
+
+
 def test_what_nobody_foresaw_starves_no_other_case(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -505,6 +529,19 @@ class TestSharedSlide:
         shared.outbox.run()
         assert [shared.case(n) for n in (1, 2)] == [CaseState.DELIVERED] * 2
 
+    def test_absent_it_is_sent_again_for_the_case_that_still_has_it(self, shared: Desk) -> None:
+        shared.told.proofs = {"1.WSM": Proof.UNKNOWN, "1.SR": Proof.UNKNOWN}
+        shared.outbox.run()
+        with shared.ledger.transaction() as tx:
+            case = tx.case(1)
+            assert case is not None
+            tx.advance(case, CaseState.READY, now=shared.now)
+        shared.told.proofs.clear()
+        shared.told.kept -= {"1.WSM", "1.SR"}
+        shared.restart()
+        shared.run_until(lambda: shared.case(2) == CaseState.DELIVERED)
+        assert [shared.told.sent.count(uid) for uid in ("1.WSM", "1.SR")] == [2, 1]
+
     def test_one_case_is_withdrawn_and_the_other_is_delivered_with_it(self, shared: Desk) -> None:
         with shared.ledger.transaction() as tx:
             case = tx.case(1)
@@ -603,6 +640,99 @@ class TestWithdrawn:
         assert desk.rows()["1.SR"].reason == "withdrawn"
         assert "after 1 attempts, so 'told' may have it" in error_of(desk.rows()["1.SR"])
         assert desk.told.sent.count("1.SR") == 1
+
+    @pytest.mark.parametrize("found", [*ANALYZED_AGAIN, None])
+    @pytest.mark.parametrize("leaves", [True, False])
+    def test_what_was_sent_of_a_former_result_is_not_sent_once_there_is_a_new_one(
+        self, desk: Desk, leaves: bool, found: CaseState | None
+    ) -> None:
+        """The archive's people removed it, as they were asked to; a restart asks for it anew."""
+        desk.told.proofs = {f"1.{kind}": Proof.UNKNOWN for kind in KINDS}
+        desk.outbox.run()
+        key = desk.write(9)
+        with desk.ledger.transaction() as tx:
+            case = tx.case(1)
+            assert case is not None
+            withdraw(tx, case, desk.now, leaves=leaves)
+            reopen(tx, case, "slide-left", {"slide": "slide-1"}, desk.now)
+
+        def removed() -> None:
+            desk.told.proofs.clear()
+            desk.told.kept.clear()
+            desk.restart()
+            desk.outbox.run()
+
+        for state in ANALYZED_AGAIN:
+            with desk.ledger.transaction() as tx:
+                case = tx.case(1)
+                assert case is not None
+                tx.advance(case, state, now=desk.now)
+            if state == found:
+                removed()
+        with desk.ledger.transaction() as tx:
+            case = tx.case(1)
+            assert case is not None
+            case.objects_key = key
+            enqueue_case(tx, case, desk.settings, desk.now)
+            tx.advance(case, CaseState.WRITTEN, now=desk.now)
+        if found is None:
+            removed()
+        desk.now += 100
+        desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+        desk.now += 5000
+        desk.outbox.run()
+        former = [desk.rows()[f"1.{kind}"] for kind in KINDS]
+        assert {(row.state, row.reason) for row in former} == {("refused", "withdrawn")}
+        sent = [uid for uid in desk.told.sent if uid[0] in "19"]
+        assert sent == ["1.WSM", "1.SR", "1.SEG", "9.WSM", "9.SR", "9.SEG"]
+
+    def test_a_replaced_report_that_was_rejected_there_is_not_sent_again(self, desk: Desk) -> None:
+        desk.told.proofs = {"1.SR": Proof.UNKNOWN, "1.SEG": Proof.UNKNOWN}
+        desk.outbox.run()
+        desk.now += 100
+        with desk.ledger.transaction() as tx:
+            case = tx.case(1)
+            assert case is not None
+            tx.advance(case, CaseState.SCORED, now=desk.now)
+        desk.correct()
+        with desk.ledger.transaction() as tx:
+            case = tx.case(1)
+            assert case is not None
+            tx.advance(case, CaseState.WRITTEN, now=desk.now)
+        desk.outbox.run()
+        assert desk.told.sent[-1] == "9.SR"
+        desk.told.proofs.clear()
+        desk.told.kept -= {"1.SR", "1.SEG"}
+        desk.restart()
+        desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+        row = desk.rows()["1.SR"]
+        assert (row.state, row.reason) == ("refused", "withdrawn")
+        assert error_of(row).endswith("or another result took its place")
+        assert [desk.told.sent.count(uid) for uid in ("1.SR", "1.SEG")] == [1, 2]  # one is of both
+
+    def test_what_is_found_absent_during_a_rerun_comes_back_with_the_same_result(
+        self, desk: Desk
+    ) -> None:
+        desk.told.proofs = {"1.SR": Proof.UNKNOWN}
+        desk.outbox.run()
+        with desk.ledger.transaction() as tx:
+            case = tx.case(1)
+            assert case is not None
+            tx.advance(case, CaseState.READY, now=desk.now)
+        desk.told.proofs.clear()
+        desk.told.kept.discard("1.SR")
+        desk.restart()
+        desk.outbox.run()
+        assert desk.rows()["1.SR"].reason == "withdrawn"
+        with desk.ledger.transaction() as tx:
+            case = tx.case(1)
+            assert case is not None
+            for state in (CaseState.ALIGNED, CaseState.SCORED):
+                tx.advance(case, state, now=desk.now)
+            enqueue_case(tx, case, desk.settings, desk.now)
+            tx.advance(case, CaseState.WRITTEN, now=desk.now)
+        desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+        assert desk.told.sent.count("1.SR") == 2
 
     def test_what_may_be_there_is_told_and_rejected_there(self, desk: Desk) -> None:
         """The archive keeps the report, and its answer is lost."""
@@ -874,6 +1004,45 @@ class TestLeftOut:
         assert sorted(desk.told.sent) == ["1.SEG", "1.SR", "1.WSM"]
         with desk.ledger.transaction() as tx:
             assert "do not send it to 'told'" in event_text(tx.events("delivery-1")[-1])
+
+    @pytest.mark.parametrize("signed", [True, False])
+    def test_a_retry_sends_no_unsigned_result_where_signed_ones_go_alone_by_now(
+        self, signed: bool, tmp_path: Path
+    ) -> None:
+        desk = Desk(tmp_path, FolderDestination(name="told"), FolderDestination(name="other"))
+        other = Told()
+        other.outcomes = {"1.SR": classify(0xC000)}
+        Outbox(desk.ledger, desk.settings, {"other": other}, lambda: desk.now).run()
+        refuse(desk, "1.SEG", 0x0122)
+        sections = (
+            FolderDestination(name="told", only_signed=True),
+            FolderDestination(name="other"),
+        )
+        set_destinations(desk, *sections)
+        index = desk.settings.artifacts_dir / "objects" / "1" / "objects.json"
+        said = {"sign_offs": [{"by": "Meyer^Anna"}]} if signed else {}
+        index.write_text(json.dumps(json.loads(index.read_text()) | said))
+        (index.parent / SUMS_NAME).unlink()
+        adopt(index.parent)
+        desk.told.outcomes.clear()
+        other.outcomes.clear()
+        told = retry_subject(desk.settings, "case-1")
+        assert ("1 are left out, as 'told' only gets signed results" in told) is not signed
+        Outbox(desk.ledger, desk.settings, {"other": other}, lambda: desk.now).run()
+        desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+        assert desk.told.sent.count("1.SEG") == (2 if signed else 1)
+        assert other.sent.count("1.SR") == 2
+
+    def test_a_retry_leaves_alone_what_was_left_out(self, tmp_path: Path) -> None:
+        desk = Desk(tmp_path)
+        desk.told.outcomes["1.SR"] = classify(0xC000)
+        refuse(desk, "1.SEG", 0x0122)
+        set_destinations(desk, self.no_overlays)
+        retry_subject(desk.settings, "case-1")
+        desk.run_until(lambda: desk.case() == CaseState.UNDELIVERED)
+        assert desk.rows()["1.SEG"].reason == "left-out"
+        assert retry_subject(desk.settings, "case-1") == "case-1: 1 deliveries are tried again now"
+        assert desk.rows()["1.SEG"].state == DeliveryState.REFUSED
 
     @pytest.mark.parametrize("section", [no_overlays, FolderDestination(name="other")])
     def test_what_was_withdrawn_and_is_wanted_no_more_holds_up_no_case(
