@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,11 +75,15 @@ def damaged(what: str) -> RecordDamagedError:
 
 
 def is_signed(objects_key: str, settings: Settings) -> bool:
-    """Return whether a person stands for the result: who corrected its score, or confirmed it.
+    """Return whether a person stands for the result: who corrected its score, or confirmed it."""
+    return says_signed(read_contents(objects_key, settings))
+
+
+def says_signed(contents: Mapping[str, Any]) -> bool:
+    """Return whether the contents of an index are those of a signed result.
 
     Objects of earlier builds hold a correction without a sign-off; it counts.
     """
-    contents = read_contents(objects_key, settings)
     return bool(contents.get("sign_offs")) or contents.get("correction") is not None
 
 

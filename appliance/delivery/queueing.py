@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from appliance.delivery.destinations.contract import wants
-from appliance.delivery.index import ObjectFile, is_signed, read_index, read_retired, read_scanned
+from appliance.delivery.index import (
+    ObjectFile,
+    is_signed,
+    read_index,
+    read_retired,
+    read_scanned,
+    says_signed,
+    sound_contents,
+)
 from appliance.delivery.left_out import leave_out
 from appliance.ledger.lifecycle import DeliveryState
 from appliance.ledger.queries import NOTES, SLIDES, WITHDRAWN
 from appliance.ledger.tables import CaseRow, DeliveryRow
 from appliance.ledger.transaction import NewDelivery, Transaction
-from appliance.settings.destinations import DestinationSection
+from appliance.settings.destinations import DestinationSection, ResultDestination
 from appliance.settings.settings import Settings
 
 
@@ -20,23 +28,23 @@ def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float)
     """Put the objects of a written case into the outbox of each destination that wants them.
 
     A destination that gets signed results alone gets none of a case that no person has signed; the
-    objects of the signed result are others, and are queued when they are written. Images of slides
-    that the scanner wrote as DICOM are queued where they are sent or asked for, and a note that
-    rejects a replaced result where that result was sent. What was withdrawn and is wanted no more
-    is left out, unless nobody gets anything. Returns how many.
+    objects of the signed result are others, and are queued when they are written. A laboratory's
+    system, which keeps one result, gets no such result in the place of a signed one. Images of
+    slides that the scanner wrote as DICOM are queued where they are sent or asked for, and a note
+    that rejects a replaced result where that result was sent. What was withdrawn and is wanted no
+    more is left out, unless nobody gets anything. Returns how many.
     """
     if case.id is None:
         return 0
     queued = 0
     objects = {item.sop_instance_uid for item in read_index(case.objects_key, settings)}
+    signed = is_signed(case.objects_key, settings)
     for destination in settings.destinations:
-        if destination.signed_only and not is_signed(case.objects_key, settings):
+        rows = [row for row in tx.deliveries(case.id) if row.destination == destination.name]
+        there = [row for row in rows if _may_be_there(row)]
+        if not signed and (destination.signed_only or _has_signed(there, destination, settings)):
             continue
-        sent = {
-            row.sop_instance_uid
-            for row in tx.deliveries(case.id)
-            if row.destination == destination.name and _may_be_there(row)
-        }
+        sent = {row.sop_instance_uid for row in there}
         for item in _wanted(case, destination, sent, settings):
             queued += 1
             new = NewDelivery(destination=destination.name, **asdict(item))
@@ -45,6 +53,20 @@ def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float)
         if queued and row.reason == WITHDRAWN and row.sop_instance_uid in objects:
             leave_out(tx, row, now)
     return queued
+
+
+def _has_signed(
+    there: Sequence[DeliveryRow], destination: DestinationSection, settings: Settings
+) -> bool:
+    """Return whether a laboratory's system has, or may have, a signed result of the case.
+
+    One whose list of objects is damaged may have been signed.
+    """
+    if not isinstance(destination, ResultDestination):
+        return False
+    keys = {row.path.rpartition("/")[0] for row in there if row.path.startswith("objects/")}
+    found = [sound_contents(key, settings) for key in keys]
+    return any(contents is None or says_signed(contents) for contents in found)
 
 
 def _may_be_there(row: DeliveryRow) -> bool:

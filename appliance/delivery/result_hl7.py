@@ -61,6 +61,8 @@ CHARACTER_SET = "UNICODE UTF-8"
 """Character set of all messages, as MSH-18 names it (HL7 table 0211)."""
 CONTROL_ID_LENGTH = 20
 """Longest message control id (MSH-10)."""
+_ASKS = ("AL", "SU")
+"""Conditions of MSH-16 under which each result that is filed is acknowledged (HL7 table 0155)."""
 _STATUS = {Standing.PRELIMINARY: "P", Standing.FINAL: "F", Standing.CORRECTED: "C"}
 """Result status (HL7 tables 0085 and 0123)."""
 # Control characters would end a segment, or the block of MLLP.
@@ -154,6 +156,16 @@ def _check_header(segments: Sequence[str], where: str) -> None:
         raise SettingsError(
             f"{where}: MSH-18 must be {CHARACTER_SET} or empty: messages are sent in UTF-8."
         )
+    if header_field(segments[0], 16) not in ("", "NE", *_ASKS):
+        raise SettingsError(
+            f"{where}: MSH-16 must be NE, AL, SU or empty: a system that answers errors alone (ER) "
+            "does not show that it filed a result. Set NE, or AL if it answers each message."
+        )
+
+
+def asks_what_became_of_it(template: str) -> bool:
+    """Return whether a template asks for an application's acknowledgment (MSH-16)."""
+    return header_field(template, 16) in _ASKS
 
 
 def header_field(template: str, number: int) -> str:
@@ -210,10 +222,6 @@ def _segments(template: str) -> list[str]:
 
 def _facts(result: Result, section: Hl7Destination) -> Mapping[str, str]:
     texts = {
-        "sending_application": section.sending_application,
-        "sending_facility": section.sending_facility,
-        "receiving_application": section.receiving_application,
-        "receiving_facility": section.receiving_facility,
         "processing_id": section.processing_id,
         "at": result.at.strftime("%Y%m%d%H%M%S%z"),
         "patient_id": result.patient_id,
@@ -231,6 +239,14 @@ def _facts(result: Result, section: Hl7Destination) -> Mapping[str, str]:
         "status": _STATUS[standing_of(result)],
     }
     escaped = {name: _escaped(text) for name, text in texts.items()}
+    # Applications and facilities are HD, in the settings as HL7 writes it.
+    places = {
+        "sending_application": section.sending_application,
+        "sending_facility": section.sending_facility,
+        "receiving_application": section.receiving_application,
+        "receiving_facility": section.receiving_facility,
+    }
+    escaped |= {name: "^".join(map(_escaped, hd.split("^"))) for name, hd in places.items()}
     # Issuers are kept as HL7 writes them: namespace, universal ID and type, joined by "&".
     issuer = "&".join(_escaped(part) for part in result.issuer.split("&"))
     of_order = section.filler_number == "order" and result.filler

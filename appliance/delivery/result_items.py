@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
+from pydicom.sr.coding import Code
+
 from dicom import codes
 from dicom.errors import ObjectError
 from dicom.result import Item, Result
@@ -28,8 +30,9 @@ def standing_of(result: Result) -> Standing:
 def chosen(result: Result, contents: Sequence[str] | None) -> list[Item]:
     """Return the items with the codes of `contents`, in its order; all of them without.
 
-    Reasons for review follow the items of a result that nobody signed, whatever `contents` names:
-    the score alone would look as sure as one without any.
+    Two follow, whatever `contents` names. The score of a result that has none, or that replaces
+    another: an earlier score or number would stay in force beside it. Reasons for review of a
+    result that nobody signed: the score alone would look as sure as one without any.
 
     Raises
     ------
@@ -39,11 +42,20 @@ def chosen(result: Result, contents: Sequence[str] | None) -> list[Item]:
     if contents is None:
         return list(result.items)
     found = [item for code in contents for item in result.items if item.name.value == code]
-    if not found:
+    score = [
+        item
+        for item in result.items
+        if item.name == result.score_name and isinstance(item.value, Code)
+    ]
+    unscored = any(item.value == codes.INDETERMINATE for item in score)
+    # A person's score may have no numbers. Else none of the codes is right.
+    if not found and not unscored and not result.corrects:
         raise ObjectError(
             f"gets no result of {', '.join(contents)}: the report has none of these. Correct "
             "contents; then: tandem retry."
         )
+    if (unscored or result.replaces) and result.score_name.value not in contents:
+        found += score
     if result.is_signed or codes.REVIEW.value in contents:
         return found
     return found + [item for item in result.items if item.name == codes.REVIEW]

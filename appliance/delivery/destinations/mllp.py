@@ -25,7 +25,13 @@ from appliance.delivery.destinations.contract import (
     destination,
 )
 from appliance.delivery.destinations.network import LostInARow, send_results, tls_files, translated
-from appliance.delivery.result_hl7 import Hl7Message, header_field, message_of, read_template
+from appliance.delivery.result_hl7 import (
+    Hl7Message,
+    asks_what_became_of_it,
+    header_field,
+    message_of,
+    read_template,
+)
 from appliance.settings.destinations import Hl7Destination
 from appliance.settings.objects import ObjectKind
 from appliance.settings.settings import Settings
@@ -33,8 +39,14 @@ from dicom.errors import ConnectionLostError, PacsUnavailableError
 from dicom.result import Result
 from dicom.status import SEE_ITS_LOG, Outcome, Verdict, sentence_of
 
-ACCEPTED, REFUSED, NOT_NOW = ("AA", "CA"), ("AE", "CE"), ("AR", "CR")
+RECEIVED = "CA"
+"""Acknowledgment code of a message that was taken and not yet looked at (HL7 table 0008)."""
+ACCEPTED, REFUSED, NOT_NOW = ("AA", RECEIVED), ("AE", "CE"), ("AR", "CR")
 """Acknowledgment codes (HL7 table 0008). AR is for reasons that lie outside of the message."""
+_RECEIVED_ALONE = (
+    "it took the message (CA) and did not say here what became of it, which MSH-16 of the template "
+    "asks for. If it does not say that on the same connection, set MSH-16 to NE"
+)
 _OF_ERRORS = {
     "100": (Verdict.NEVER, "a segment is missing or out of order"),
     "101": (Verdict.NEVER, "a field that it needs is missing"),
@@ -144,12 +156,14 @@ class Hl7:
     async def _exchange(self, message: Hl7Message) -> _Ack:
         """Send a message and return its ACK; answers to other messages are passed over.
 
+        Where the message asks what becomes of it, word that it was received is no ACK yet.
+
         Raises
         ------
         PacsUnavailableError
             If there is no connection; `ConnectionLostError` if it ends before the ACK.
         """
-        others = 0
+        others, received, asks = 0, False, asks_what_became_of_it(self._template)
         async with self._connected() as (reader, writer):
             try:
                 # A limit for all of it: an answer that comes byte by byte has an end.
@@ -158,11 +172,15 @@ class Hl7:
                     await writer.drain()
                     while True:
                         block = await reader.readuntil(END_OF_BLOCK)
-                        if (ack := _read(block, message.control_id)) is not None:
+                        if (ack := _read(block, message.control_id)) is None:
+                            others += 1
+                        elif asks and ack.code == RECEIVED:
+                            received = True
+                        else:
                             return ack
-                        others += 1
             except (OSError, EOFError, asyncio.LimitOverrunError, _AnswerError) as err:
                 why = f"{_why(err)}, and acknowledged another message" if others else _why(err)
+                why = f"{why}; {_RECEIVED_ALONE}" if received else why
                 raise ConnectionLostError(f"{self._where} gave no acknowledgment: {why}") from err
 
     @asynccontextmanager

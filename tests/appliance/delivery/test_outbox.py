@@ -791,6 +791,42 @@ def test_a_laboratorys_system_gets_what_a_person_signed(
     assert queued() == {("fhir", "1.SR"), ("lis", "1.SR")}
 
 
+@pytest.mark.parametrize("first", ["taken", "refused", "its list is damaged"])
+def test_a_rerun_that_nobody_signed_does_not_go_over_a_signed_result(
+    first: str, tmp_path: Path
+) -> None:
+    """A system that keeps one result would lose the signed one, or refuse all that follows."""
+    told = Hl7Destination(kind="hl7", name="told", host="lis", port=2575, before_sign_off=True)
+    desk = Desk(tmp_path, told, FolderDestination(name="archive"))
+
+    def written_again(number: int, **facts: object) -> None:
+        """Write the case's objects anew, and deliver them."""
+        key = desk.write(number)
+        index = desk.settings.artifacts_dir / key / "objects.json"
+        index.write_text(json.dumps(json.loads(index.read_text()) | facts))
+        with desk.ledger.transaction() as tx:
+            case = tx.case(1)
+            assert case is not None
+            case.objects_key = key
+            enqueue_case(tx, case, desk.settings, desk.now)
+        desk.outbox.run()
+
+    signed = {"sign_offs": [{"by": "Meyer^Anna"}]}
+    desk.outbox.run()
+    if first == "refused":
+        desk.told.outcomes = {"2.SR": classify(0xC000)}
+    written_again(2, **signed)
+    assert desk.told.sent == ["1.SR", "2.SR"]
+    if first == "its list is damaged":
+        (desk.settings.artifacts_dir / "objects" / "2" / "objects.json").write_text("{")
+    written_again(3)
+    there = ["1.SR", "2.SR", "3.SR"] if first == "refused" else ["1.SR", "2.SR"]
+    assert desk.told.sent == there
+    assert "3.SR" in {row.sop_instance_uid for row in desk.all_rows()}  # the archive has both
+    written_again(4, **signed)
+    assert desk.told.sent == [*there, "4.SR"]
+
+
 @pytest.mark.parametrize("kind", ["dicom", "dicomweb", "folder"])
 def test_an_archive_may_wait_for_the_signature_too(kind: str, tmp_path: Path) -> None:
     place = {

@@ -350,6 +350,16 @@ class TestOru:
         assert [line[:3] for line in lines] == ["MSH", "PID", "OBR", "OBX", "OBX", "ZTA", ""]
         assert lines[3].startswith("OBX|1|NM|share-2^") and lines[4].startswith("OBX|2|CWE|85319-2")
 
+    def test_a_place_has_the_components_of_its_name(self, result: Result) -> None:
+        section = hl7_section(
+            receiving_application="EPIC^1.2.840.114350^ISO", receiving_facility="A&B|C"
+        )
+        header = valid(hl7_message(result, section)).msh
+        assert [part.to_er7() for part in header.msh_5.children] == [
+            *("EPIC", "1.2.840.114350", "ISO")
+        ]
+        assert header.msh_6.to_er7() == r"A\T\B\F\C"
+
     def test_reasons_for_review_of_what_nobody_signed_are_no_choice(self, result: Result) -> None:
         text = hl7_message(result, hl7_section(contents=("85319-2",))).text
         last = [line for line in text.split("\r") if line.startswith("OBX")][1:]
@@ -378,6 +388,7 @@ class TestOru:
             (f"{ORU}ZTA|{{at:d}}", "ZTA has a wrong format"),
             (ORU.replace("{control_id}", "1"), "MSH-10 must be {control_id}"),
             (ORU.replace("UNICODE UTF-8", "8859/1"), "MSH-18 must be UNICODE UTF-8 or empty"),
+            (ORU.replace("|AL|NE|", "|AL|ER|"), "MSH-16 must be NE, AL, SU or empty.*Set NE"),
         ],
     )
     def test_a_wrong_template_is_named(self, text: str | None, words: str, tmp_path: Path) -> None:
@@ -444,6 +455,47 @@ class TestFhir:
         Bundle.model_validate_json(json.dumps(bundle))
 
 
+def told(result: Result, section: Any) -> list[str]:
+    """Codes of the items of a result, as a system gets them; FHIR has the score apart."""
+    if section.kind == "fhir":
+        bundle = transaction(result, section)
+        Bundle.model_validate_json(json.dumps(bundle))
+        observation = bundle["entry"][0]["resource"]
+        score = [result.score_name.value] if "valueCodeableConcept" in observation else []
+        return score + [
+            each["code"]["coding"][0]["code"] for each in observation.get("component", ())
+        ]
+    text = hl7_message(result, section).text
+    return [line.split("|")[3].split("^")[0] for line in text.split("\r") if line[:3] == "OBX"]
+
+
+@pytest.mark.parametrize("section", [hl7_section(), FHIR])
+def test_contents_of_numbers_alone_do_not_hide_that_a_score_changed(
+    section: Any, sent: Instance, tmp_path: Path
+) -> None:
+    only = section.model_copy(update={"contents": ("share-3",)})
+
+    def made(score: Any, **changes: Any) -> Result:
+        instance = written_report(
+            tmp_path / "1.dcm", by="Meyer^Anna", score=score, evaluations=[], **changes
+        )
+        return read_result(instance.path)
+
+    before = {"predecessors": [dcmread(sent.path)]}
+    assert told(made(codes.SCORES["3+"]), only) == ["share-3"]
+    assert sorted(told(made(codes.SCORES["3+"], **before), only)) == ["85319-2", "share-3"]
+    none = made(codes.INDETERMINATE, said=None, measurements=[], **before)
+    assert told(none, section.model_copy(update={"contents": ("share-3", "h-score")})) == [
+        "85319-2"
+    ]
+    given = made(codes.SCORES["1+"], measurements=[], **before)  # of a case without numbers
+    assert told(given, only) == ["85319-2"]
+    both = section.model_copy(update={"contents": ("85319-2",)})
+    assert told(none, both) == ["85319-2"]
+    with pytest.raises(ObjectError, match="gets no result of 1-8"):
+        told(replace(given, corrects=False), section.model_copy(update={"contents": ("1-8",)}))
+
+
 @pytest.mark.parametrize("section", [hl7_section(), FHIR])
 def test_contents_that_no_report_has_are_refused(section: Any, sent: Instance) -> None:
     (outcome,) = deliver(section.model_copy(update={"contents": ("1-8",)}), sent)
@@ -483,6 +535,40 @@ def test_what_an_acknowledgment_means(fault: str, verdict: str, words: str, sent
         server.stop()
     assert outcome.verdict == verdict
     assert re.search(words, outcome.text)
+
+
+@pytest.mark.parametrize(
+    ("asks", "fault", "verdict", "words"),
+    [
+        ("|AL|AL|", "CA+AE 204", "never", "does not know the patient.*AE, 204, about me"),
+        ("|AL|AL|", "CA+AR", "later", "outside of it"),
+        ("|AL|AL|", "CA+AA", "stored", "^AA$"),
+        ("|AL|SU|", "CA+AA", "stored", "^AA$"),
+        ("|NE|AL|", "AA", "stored", "^AA$"),
+        ("|AL|AL|", "CE", "never", "error in the message"),
+        ("|AL|AL|", "CA+nothing", "later", r"ended the connection .*\(CA\).*set MSH-16 to NE"),
+        ("|AL||", "CA+nothing", "stored", "^CA$"),
+    ],
+)
+def test_a_message_that_asks_what_became_of_it_is_not_proven_by_its_receipt(
+    asks: str, fault: str, verdict: str, words: str, sent: Instance, tmp_path: Path
+) -> None:
+    own = tmp_path / "oru.txt"
+    own.write_text(ORU.replace("|AL|NE|", asks))
+    server = MllpServer().start()
+    server.faults = [fault]
+    section = hl7_section(port=server.port, template=own)
+    try:
+        with closing(open_destination(Settings(), section)) as lis:
+            outcomes: list[Outcome] = []
+            lis.send([sent], lambda _: None, lambda _, said: outcomes.append(said))
+            (answer,) = lis.prove([sent]).values()
+    finally:
+        server.stop()
+    (outcome,) = outcomes
+    assert outcome.verdict == verdict
+    assert re.search(words, outcome.text)
+    assert (answer.proof is Proof.THERE) == (verdict == "stored")
 
 
 def test_a_correction_that_is_a_duplicate_there_is_never_delivered_unseen(
