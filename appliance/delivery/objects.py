@@ -40,13 +40,14 @@ from appliance.delivery.sources import Sources, slide_sources
 from appliance.delivery.standing import correction_of
 from appliance.delivery.structured_report import structured_report
 from appliance.findings.codec import load_findings, load_pictures
+from appliance.findings.findings import Findings
 from appliance.settings.installation import installation_name
 from appliance.settings.objects import RejectionNote
 from appliance.settings.settings import Settings
 from dicom.study import StudyFacts
 
 PAGE_NAME = "report.pdf"
-EDITION = 3
+EDITION = 4
 """Counted up when the same facts give other objects."""
 
 
@@ -195,7 +196,7 @@ def _write(
     store, (replaced, note) = ArtifactStore(settings.artifacts_dir), replacing
     findings_folder = store.path(ArtifactKey.parse(made_from["findings"]))
     edition, saved = _edition(former, replaced), _time_of(findings_folder, former, replaced)
-    findings = replace(load_findings(findings_folder), as_before=edition < EDITION)
+    findings = _as_told(load_findings(findings_folder), edition)
     assay, as_before, of_before = find_assay(findings.assay), edition < 2, edition < 1
     study_uid = sources.headers[assay.target.code][0].StudyInstanceUID
     patient = "" if as_before else str(made_from.get("patient", ""))
@@ -245,6 +246,11 @@ def _write(
         (folder / INDEX_NAME).write_text(json.dumps(contents, indent=2) + "\n")
 
 
+def _as_told(findings: Findings, edition: int) -> Findings:
+    """Return findings with the numbers that objects of an edition tell."""
+    return replace(findings, as_before=edition < 3, unscored_as_before=edition < 4)
+
+
 def _entry(kind: str, file: Path, place: Path, root: Path) -> ObjectFile:
     """Return the index entry of a file of the artifact that will lie at `place` below `root`."""
     return replace(index_entry(kind, file, root), path=str(place / file.name))
@@ -256,7 +262,7 @@ def _edition(former: _Former, replaced: str) -> int:
 
     These have its UIDs and bytes: an archive may have them. 0 is the edition without ``rejects``,
     1 the one without ``edition`` in the index. 2 told numbers of results without a score, and took
-    accessions that look alike for one.
+    accessions that look alike for one. 3 told numbers where a person gave no score.
     """
     again = former.predecessor is not None and replaced == former.predecessor
     if not again or former.contents is None:

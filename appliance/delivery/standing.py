@@ -115,7 +115,7 @@ def corrected(
 
 
 def _unscored(findings: Findings) -> Findings:
-    """Return findings without a score; what the appliance measured stays."""
+    """Return findings without a score; they keep what the appliance measured, untold."""
     return replace(
         findings,
         score=None,

@@ -54,7 +54,7 @@ and in findings of earlier editions."""
 Tile = TypeVar("Tile", bound=AnnotatedTile)
 _TILES: dict[str, type[AnnotatedTile]] = {"tiles": TileFinding, "annotated": AnnotatedTile}
 """Fields of `Findings` that have a file of their own, one row per tile."""
-_APART = ("rasters", "mapping", "as_before")
+_APART = ("rasters", "mapping", "as_before", "unscored_as_before")
 """Fields of `Findings` that are not in JSON."""
 FIRST_ANNOTATED = 9
 """First version of findings with ``annotated.parquet``."""

@@ -160,6 +160,9 @@ class Findings:
         first, then who confirmed it. Empty in findings of earlier versions.
     as_before
         Objects of a former edition are written again, with the numbers that it told. Not stored.
+    unscored_as_before
+        Objects of an edition are written again that told numbers of a case which, by a person,
+        cannot be scored. Not stored.
     """
 
     assay: str = "her2"
@@ -206,15 +209,18 @@ class Findings:
     version: int = FINDINGS_VERSION
     notice: str = RESEARCH_USE
     as_before: bool = False
+    unscored_as_before: bool = False
 
     @property
     def has_numbers(self) -> bool:
-        """Return whether the numbers are those of a score; without one the appliance has none.
+        """Return whether the numbers are those of a score; without one the case has none.
 
-        A person's score does not make numbers that were withheld those of a result.
+        A person's score does not make numbers that were withheld those of a result, and what the
+        appliance measured is none where a person said that the case cannot be scored.
         """
         was = self.score if self.correction is None else self.correction.was
-        return self.as_before or was is not None
+        scored = self.score is not None or self.unscored_as_before
+        return self.as_before or (scored and was is not None)
 
     @property
     def models(self) -> tuple[ModelReference, ...]:

@@ -339,7 +339,9 @@ def _correction_markup(findings: Findings) -> str:
     if look.names_hidden():
         why = HIDDEN
     numbers = "the shares, regions and numbers on this page are the appliance's"
-    if not findings.has_numbers:
+    if findings.score is None:
+        numbers = "the case cannot be scored, so shares and numbers are left out"
+    elif not findings.has_numbers:
         numbers = "it gave no result, so shares and numbers are left out"
     return (
         f'<div class="small" data-testid="correction">The score is a person\'s: '
@@ -350,7 +352,7 @@ def _correction_markup(findings: Findings) -> str:
 
 def _paper_words(findings: Findings) -> str:
     """Algorithm 1 in both readings, and whether they are the fallback, which the paper lacks."""
-    if findings.paper_score is None:
+    if findings.paper_score is None or not findings.has_numbers:
         return "none"
     said = findings.paper_score
     if findings.paper_score_by_count is not None:

@@ -31,3 +31,8 @@ def test_a_persons_score_says_that_the_appliance_gave_no_numbers() -> None:
     assert told in text and "are the appliance's" not in text
     scored = score_markup(replace(given, correction=replace(word, was="3+")))
     assert "on this page are the appliance's.<" in scored and "left out" not in scored
+    torn = replace(given, score=None, paper_score="3+", correction=replace(word, was="3+"))
+    none = score_markup(torn)
+    assert "had said 3+; the case cannot be scored, so shares and numbers are left out.<" in none
+    assert "Paper score (Algorithm 1): none<" in none
+    assert f"{torn.percent['3+']:.1f} %" not in measured.percent(torn)

@@ -80,9 +80,10 @@ def measure_rows(findings: Findings) -> Rows:
 
 def _paper_rows(findings: Findings) -> Rows:
     """Rows of what arXiv 2512.22335 computes; its status is left out as that of the score is."""
-    fallback = " (fallback of Tandem)" if findings.paper_score_fallback else ""
+    told = findings.has_numbers
+    fallback = " (fallback of Tandem)" if told and findings.paper_score_fallback else ""
     rows: Rows = [
-        (f"arXiv 2512.22335, {reading}", "–" if score is None else score + fallback)
+        (f"arXiv 2512.22335, {reading}", score + fallback if told and score else "–")
         for reading, score in (
             ("highest class", findings.paper_score),
             ("largest count", findings.paper_score_by_count),

@@ -256,6 +256,36 @@ def test_a_report_of_a_former_edition_is_written_again_with_its_uid(clinic: Clin
     assert again()[0].SOPInstanceUID == former.SOPInstanceUID
 
 
+def test_numbers_beside_no_score_are_written_again_as_the_edition_before_told_them(
+    clinic: Clinic,
+) -> None:
+    """An archive has that report under its UID, which hangs on what it tells."""
+    correct_score(clinic.settings, "case-1", "none", by=ANNA, why="torn")
+    clinic.deliver()
+    key = clinic.case.objects_key
+    folder = ArtifactStore(clinic.settings.artifacts_dir).path(ArtifactKey.parse(key))
+    stated = json.loads((folder / "objects.json").read_text())
+
+    def again(edition: int) -> tuple[str, set[str]]:
+        """Write the report again; return its UID and what it tells of the scored tumor."""
+        (folder / SUMS_NAME).unlink()
+        (folder / "objects.json").write_text(json.dumps(stated | {"edition": edition}))
+        adopt(folder)
+        (folder / "sr.dcm").unlink()
+        assert write(clinic.case.findings_key, key, clinic.settings, {}).objects_key == key
+        result = read_result(clinic.file("SR"))
+        told = {item.name.value for item in result.items}
+        return result.sop_instance_uid, told & {"h-score", "share-3", "paper-score", "tumor-area"}
+
+    first = str(clinic.report.SOPInstanceUID)
+    assert again(objects.EDITION) == (first, {"tumor-area"})
+    former, told = again(3)
+    assert former != first
+    assert told == {"h-score", "share-3", "paper-score", "tumor-area"}
+    assert again(3) == (former, told)
+    assert json.loads((folder / "objects.json").read_text())["edition"] == 3
+
+
 @pytest.mark.judge
 def test_a_note_rejects_the_replaced_result_where_it_was_sent(
     clinic: Clinic, orthanc: Orthanc

@@ -19,6 +19,7 @@ from fixtures.findings import some_findings
 from fixtures.judges import dicom_errors
 from highdicom.sr import srread
 from pydicom import Dataset, dcmread
+from pydicom.sr.coding import Code
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.index import is_signed, object_path, read_index
@@ -260,6 +261,10 @@ def test_a_person_says_that_a_case_cannot_be_scored(clinic: Clinic) -> None:
     (score,) = (item.value for item in result.items if item.name == result.score_name)
     assert score == codes.INDETERMINATE
     assert not {codes.IHC_STATUS.value, codes.LOW_COMMENT.value} & evaluated(report)
+    coded = [item.value for item in result.items if item.name != result.score_name]
+    assert not {*codes.SCORES.values()} & {each for each in coded if isinstance(each, Code)}
+    shares = {code.value for code in codes.TUMOR_SHARE.values()}
+    assert not {codes.H_SCORE.value, codes.WSI_PERCENT.value, *shares} & evaluated(report)
     assert f"Corrected by {ANNA}, on " in clinic.page and "had said 2+" in clinic.page
     assert "not scored" in clinic.page
     with pytest.raises(SettingsError, match="said already that it cannot be scored"):

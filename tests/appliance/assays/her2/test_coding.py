@@ -15,6 +15,7 @@ from appliance.assays.her2.coding import report
 from appliance.assays.her2.decide import corrected
 from appliance.assays.her2.guideline import load_guideline
 from appliance.assays.her2.page import class_rows, measure_rows
+from appliance.delivery.standing import corrected as unscored
 from appliance.errors import SettingsError
 from appliance.findings.classes import CLASS_NAMES
 from appliance.findings.findings import RESEARCH_USE, Correction, ReadOuts
@@ -131,12 +132,30 @@ def test_numbers_of_a_case_without_a_score_are_withheld() -> None:
         rows = dict(measure_rows(each))
         assert rows["H-score by area (0-300)"] == rows["2+ and 3+ tiles of the slide"] == "–"
     assert texts(report(none), codes.COMMENT) == ["HER2 IHC score: not scored"]
-    # Where the appliance gave a score and a person none, what it measured stays.
-    judged = replace(some_findings(), score=None, correction=replace(person, was="2+"))
-    assert numbers <= {name for name, *_ in report(judged).measurements}
     # Objects of a former edition, which told them, are written again as they were.
     again = report(replace(none, as_before=True))
     assert numbers <= {name for name, *_ in again.measurements}
+
+
+@pytest.mark.parametrize("edition", [4, 3, 2])
+def test_a_case_that_a_person_called_unscorable_has_no_numbers(edition: int) -> None:
+    """A coded 3+ or a share of 24 % would stand as final for a section that is torn."""
+    person = Correction(by="Muster^Anna", why="torn", was="2+", corrects="k")
+    none = unscored(some_findings(), None, person, ())
+    none = replace(none, as_before=edition < 3, unscored_as_before=edition < 4)
+    made, rows = report(none), dict(measure_rows(none))
+    told = {name for name, *_ in made.measurements}
+    numbers = {codes.H_SCORE, codes.WSI_PERCENT, codes.WSI_OF_SLIDE, *codes.TUMOR_SHARE.values()}
+    numbers |= set(codes.COMPLETENESS.values()) & told
+    scores = {row for row in rows if row.startswith("arXiv 2512.22335") or "H-score" in row}
+    assert made.score == codes.INDETERMINATE and codes.TUMOR_AREA in told and len(scores) == 4
+    if edition < 4:  # objects that are there are written again as they were
+        assert numbers <= told and len(made.evaluations) == 2
+        assert "–" not in {rows[name] for name in scores}
+    else:
+        assert not numbers & told and made.evaluations == []
+        assert {rows[name] for name in scores} == {"–"}
+        assert {cell for _, *cells in class_rows(none)[1:] for cell in cells} == {"–"}
 
 
 @pytest.mark.parametrize(
