@@ -35,9 +35,16 @@ def people(as_json: JsonOption = False, config: ConfigOption = None) -> None:
 
 def _show(figures: dict[str, Any]) -> None:
     out = Console(markup=False)
-    title, n, silent = figures["title"], figures["n"], figures["silent"]
-    said = f"{title}: people spoke on {n} of {n + silent} cases with a result"
+    title, n, unscored = figures["title"], figures["n"], figures["unscored"]
+    spoken = n + unscored + figures["other_scores"]
+    said = f"{title}: people spoke on {spoken} of {spoken + figures['silent']} cases with a result"
+    if unscored:
+        said += f", and said on {unscored} that it cannot be scored"
+    if figures["other_scores"]:
+        said += f", and on {figures['other_scores']} a score that the assay does not have"
     out.print(said, highlight=False, soft_wrap=True)
+    if not n and spoken:
+        return
     if not n:
         out.print("Say what is right: tandem confirm CASE, or tandem correct CASE.")
         return

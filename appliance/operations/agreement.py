@@ -44,8 +44,9 @@ def compare_with_people(settings: Settings) -> dict[str, Any]:
 
     Each case counts once, by its last word, with the score that the appliance had given then. Rows
     of ``confusion`` are the person's score, columns the appliance's, the last of them no score.
-    Intervals resample whole accessions. ``silent`` is the number of cases with a result on which
-    nobody said a word: they are in no other figure.
+    Intervals resample whole accessions. Three numbers of cases are in no other figure: ``silent``
+    of those with a result on which nobody said a word, ``unscored`` of those of which a person said
+    that they cannot be scored, ``other_scores`` of those with a word that the assay has no more.
 
     Raises
     ------
@@ -117,7 +118,8 @@ def _figures(assay: Assay, words: list[_Word]) -> dict[str, Any]:
 
     grades = {score: grade for grade, score in enumerate(assay.scores)}
     # "Cannot be scored" has no grade, nor has a score of an earlier version of the assay.
-    words = [word for word in words if word.said in grades]
+    unscored = sum(not word.said for word in words)
+    spoken, words = len(words), [word for word in words if word.said in grades]
     judged = JudgedSlides(
         truth=np.array([grades[word.said] for word in words], dtype=np.int64),
         found=np.array([grades.get(word.given, -1) for word in words], dtype=np.int64),
@@ -132,6 +134,8 @@ def _figures(assay: Assay, words: list[_Word]) -> dict[str, Any]:
         "title": assay.title,
         "scores": list(assay.scores),
         **figures,
+        "unscored": unscored,
+        "other_scores": spoken - unscored - len(words),
         "people": [
             {"by": by, "n": n, "exact": agreed[by]}
             for by, n in Counter(word.by for word in words).most_common()

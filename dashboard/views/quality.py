@@ -42,10 +42,13 @@ def _facts() -> Quality:
 def _people(facts: dict[str, Any]) -> str:
     """Markup of the agreement on one assay."""
     head = f"<h2>People beside the appliance: {escape(facts['title'])}</h2>"
+    others = f"; on {facts['unscored']} they said that it cannot be scored"
+    if facts["other_scores"]:
+        others += f", and on {facts['other_scores']} a score that the assay does not have"
     said = (
-        f"<p>People spoke on {facts['n']} cases and agreed exactly on {facts['exact']}; nobody "
-        f"spoke on {facts['silent']}. They saw the score first and chose the cases, so this is "
-        "agreement, not accuracy.</p>"
+        f"<p>People gave a score on {facts['n']} cases and agreed exactly on {facts['exact']}"
+        f"{others}; nobody spoke on {facts['silent']}. They saw the score first and chose the "
+        "cases, so this is agreement, not accuracy.</p>"
     )
     if facts["n"] < FEW:
         return f"{head}{said}<p>Fewer than {FEW} cases are too few for kappa.</p>"

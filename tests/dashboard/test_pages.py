@@ -139,14 +139,14 @@ def test_quality_says_what_too_few_cases_cannot_tell(lab: Lab, findings: Finding
     lab.write(case_id)
     lab.deliver(case_id)
     page = markup(AppTest.from_function(quality_page).run(timeout=180))
-    assert "People spoke on 0 cases" in page and "too few for kappa" in page
+    assert "People gave a score on 0 cases" in page and "too few for kappa" in page
     assert "1 of 1" in page and "Scores: her2" in page
 
 
 def test_quality_shows_people_beside_the_scores(lab: Lab) -> None:
     with lab.ledger.transaction() as tx:
-        for number in range(24):
-            said = "2+" if number < 3 else "1+"
+        for number in range(34):  # of the last ten people said that they cannot be scored
+            said = "2+" if number < 3 else "1+" if number < 24 else ""
             tx.session.add(
                 CaseRow(
                     accession=f"S26-{number:07d}",
@@ -162,15 +162,17 @@ def test_quality_shows_people_beside_the_scores(lab: Lab) -> None:
             )
             tx.session.flush()
             params = {"score": said, "given": "1+"}
-            tx.note(f"case-{number + 1}", "confirmed-by", 1.0, params=params, by="A")
+            code = "confirmed-by" if said else "corrected-by"
+            tx.note(f"case-{number + 1}", code, 1.0, params=params, by="A")
     page = markup(AppTest.from_function(quality_page).run(timeout=180))
-    assert "People spoke on 24 cases and agreed exactly on 21" in page
+    assert "People gave a score on 24 cases and agreed exactly on 21; on 10 they said" in page
+    assert "said that it cannot be scored; nobody spoke on 0." in page
     assert "Quadratic kappa: 0.00" in page and "n = 24" in page
     cells = re.sub(r"<td [^>]*>", "<td>", page)
     assert "<td>1+</td><td>0</td><td>21</td>" in cells
     assert "<td>2+</td><td>0</td><td>3</td>" in cells
     assert '<td class="num" data-head="no score">' in page
-    assert "3 of 24" in page
+    assert "3 of 34" in page
 
 
 def test_a_slide_that_is_being_read_shows_how_far(

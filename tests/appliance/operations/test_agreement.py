@@ -121,6 +121,27 @@ def test_the_last_word_on_each_case_counts_beside_the_appliances_own_score(
     assert "S26-" not in told
 
 
+def test_cases_that_cannot_be_scored_are_counted_and_told(
+    settings: Settings, tmp_path: Path
+) -> None:
+    confirm_score(settings, "case-1", by=ANNA)
+    correct_score(settings, "case-2", "none", by=ANNA, why="torn")
+    correct_score(settings, "case-3", "none", by=BERT, why="folded")
+    ledger = Ledger(settings.ledger_url)
+    with ledger.transaction() as tx:  # a score of an assay's earlier version
+        tx.note("case-4", "corrected-by", 1.0, params={"was": "3+", "score": "4+"}, by=ANNA)
+    ledger.close()
+    found = compare_with_people(settings)["assays"]["her2"]
+    counted = {key: found[key] for key in ("n", "exact", "unscored", "other_scores", "silent")}
+    assert counted == {"n": 1, "exact": 1, "unscored": 2, "other_scores": 1, "silent": 1}
+    config = tmp_path / "tandem.toml"
+    told = " ".join(tandem_here("evaluate", "people", "--config", config).stdout.split())
+    assert (
+        "HER2: people spoke on 4 of 5 cases with a result, and said on 2 that it cannot be scored, "
+        "and on 1 a score that the assay does not have" in told
+    )
+
+
 def test_a_command_names_the_result_that_the_person_saw(settings: Settings, tmp_path: Path) -> None:
     cases = status_of(settings)["cases"]
     assert len({case["result"] for case in cases}) == len(cases)
