@@ -171,7 +171,7 @@ def asks_what_became_of_it(template: str) -> bool:
 def header_field(template: str, number: int) -> str:
     """Return a field of the MSH of a template, such as MSH-9; empty where it has none."""
     # MSH-1 is the separator itself.
-    return "".join(template.splitlines()[0].split("|")[number - 1 : number]).strip()
+    return "".join(_segments(template)[0].split("|")[number - 1 : number]).strip()
 
 
 def message_of(result: Result, section: Hl7Destination, template: str) -> Hl7Message:

@@ -554,7 +554,7 @@ def test_a_message_that_asks_what_became_of_it_is_not_proven_by_its_receipt(
     asks: str, fault: str, verdict: str, words: str, sent: Instance, tmp_path: Path
 ) -> None:
     own = tmp_path / "oru.txt"
-    own.write_text(ORU.replace("|AL|NE|", asks))
+    own.write_text("\n" + ORU.replace("|AL|NE|", asks))  # an empty line is none of the message
     server = MllpServer().start()
     server.faults = [fault]
     section = hl7_section(port=server.port, template=own)
