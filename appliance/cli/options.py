@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +9,7 @@ import typer
 
 from appliance.errors import SettingsError
 from appliance.settings.logs import configure_logging
+from appliance.settings.owner import other_user
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
 
@@ -24,10 +22,6 @@ ConfigOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-
-
-CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
-"""Files by which Docker and Podman mark a container's root."""
 
 
 def settings_with_logging(config: Path | None, *, writes: bool = True) -> Settings:
@@ -53,22 +47,10 @@ def refuse_root(settings: Settings) -> None:
     Raises
     ------
     SettingsError
-        If root runs this command, and neither the state folder nor the ledger is root's. In a
-        container root may begin a ledger in a folder that the host gave to somebody.
+        If root runs this command, and the state folder is another user's; see `other_user`.
     """
-    owners = []
-    for path in (settings.state_dir, settings.ledger_file):
-        with suppress(OSError):  # not there, or not to be seen: the command tells
-            owners.append(path.stat().st_uid)
-    if os.geteuid() != 0 or not owners or 0 in owners:
-        return
-    if not settings.ledger_file.exists() and any(Path(mark).exists() for mark in CONTAINER_MARKS):
-        return
-    try:
-        user = pwd.getpwuid(owners[0]).pw_name
-    except KeyError:
-        user = f"'#{owners[0]}'"
-    raise SettingsError(
-        f"{settings.state_dir} is not root's, and what root writes there its user cannot read. Run "
-        f"this as that user: sudo -u {user} tandem …"
-    )
+    if user := other_user(settings):
+        raise SettingsError(
+            f"{settings.state_dir} is not root's, and what root writes there its user cannot read. "
+            f"Run this as that user: sudo -u {user} tandem …"
+        )

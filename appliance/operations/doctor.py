@@ -37,8 +37,9 @@ from appliance.readers.chosen_weights import chosen_weights
 from appliance.readers.reader import OwnWeights
 from appliance.readers.site_calibrations import calibration_words
 from appliance.settings.audit import Audit
-from appliance.settings.destinations import DestinationSection, FolderDestination
+from appliance.settings.destinations import DestinationSection
 from appliance.settings.orders import Orders
+from appliance.settings.owner import other_user
 from appliance.settings.secrets import open_secrets
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import find_settings_file, load_settings
@@ -100,14 +101,21 @@ def find_destination(settings: Settings, name: str) -> DestinationSection:
 
 
 def _checks(settings: Settings) -> Iterator[Examined]:
+    if user := other_user(settings):
+        warning = (
+            f"warning: these checks ran as root, and the state folder is {user}'s: whether {user} "
+            f"may read and write is not known. Run: sudo -u {user} tandem doctor"
+        )
+        yield Examined("user", True, warning)
     yield _try("scanner's folder", partial(check_folders, settings))
     problems = folder_problems(settings)
     for problem in problems:
         yield Examined("folders", False, problem)
     if not problems:
         yield _try("state folder", lambda: _writable(settings.state_dir, settings.low_disk_gib))
-        yield _try("disk", lambda: forecast(settings).sentence)
-        yield _try("rights", partial(_rights, settings))
+        if settings.state_dir.is_dir():
+            yield _try("disk", lambda: forecast(settings).sentence)
+            yield _try("rights", partial(_rights, settings))
     yield _try("ledger", partial(_ledger, settings))
     daemon = _try("daemon", partial(_daemon, settings))
     if daemon.text:
@@ -142,8 +150,6 @@ def _checks(settings: Settings) -> Iterator[Examined]:
         yield _try("audit", partial(_audit, settings.audit))
     yield Examined("patients", True, _patients(settings))
     for section in settings.destinations:
-        if problems and isinstance(section, FolderDestination):
-            continue  # its check would make folders
         yield _try(f"destination {section.name}", partial(check_destination, settings, section))
 
 
@@ -190,13 +196,17 @@ def check_destination(settings: Settings, section: DestinationSection) -> str:
 
 
 def _writable(folder: Path, least_gib: float) -> str:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder):
+    """Return that a folder, or the nearest one above it, can be written and has room.
+
+    Nothing is made: what root makes the service could not use.
+    """
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    with tempfile.TemporaryFile(dir=there):
         pass
-    free_gib = shutil.disk_usage(folder).free / 2**30
+    free_gib = shutil.disk_usage(there).free / 2**30
     if free_gib < least_gib:
         raise OSError(f"only {free_gib:.1f} GiB free in {folder}: make room or move state_dir.")
-    return f"{folder} (write)"
+    return f"{folder} (write)" if there == folder else f"{folder}: none yet, tandem run makes it"
 
 
 def _rights(settings: Settings) -> str:

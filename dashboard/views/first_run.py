@@ -41,8 +41,8 @@ the folder yourself, since Tandem never writes there:
 _AFTER = """\
 # Save the text as tandem.toml, in a folder of your choice, such as /etc/tandem. Then:
 tandem config check --config /etc/tandem/tandem.toml
-tandem doctor --config /etc/tandem/tandem.toml
-tandem init --systemd --out /etc/tandem     # units of systemd for it
+tandem init --systemd --out /etc/tandem     # units of systemd, and the commands that use them
+sudo -u tandem tandem doctor --config /etc/tandem/tandem.toml # once these were run
 tandem run --config /etc/tandem/tandem.toml # or by hand
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -120,9 +121,22 @@ class FolderArchive:
             return {each.ref.sop_instance_uid: self._compare(each) for each in instances}
 
     def check(self) -> str:
-        """Return the free space; raise DestinationUnavailableError if the folder is not there."""
-        self._require()
-        free_gib = shutil.disk_usage(self.folder).free / 2**30
+        """Return the free space; raise DestinationUnavailableError if the folder cannot be used.
+
+        Nothing is made: what root makes the service could not use.
+        """
+        there = self.folder
+        if self._ours:
+            above = (there, *there.absolute().parents)
+            there = next(each for each in above if os.access(each, os.F_OK))
+            if not os.access(there, os.W_OK | os.X_OK):
+                raise DestinationUnavailableError(
+                    f"archive folder of '{self.name}', {self.folder}: {there} cannot be written. "
+                    "Give Tandem's user the right to write."
+                )
+        else:
+            self._require()
+        free_gib = shutil.disk_usage(there).free / 2**30
         return f"folder {self.folder}, {free_gib:.0f} GiB free"
 
     def kinds(self) -> list[KindCheck]:

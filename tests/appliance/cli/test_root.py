@@ -14,6 +14,7 @@ from appliance.cli import options
 from appliance.cli.main import app
 from appliance.errors import SettingsError
 from appliance.ledger.ledger import Ledger
+from appliance.settings import owner
 from appliance.settings.settings import Settings
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -74,12 +75,21 @@ def test_root_writes_nothing_that_the_service_cannot_read(config: Path, command:
 
 @pytest.mark.parametrize(
     "command",
-    ["status", "metrics", "alerts", "config check", "ledger verify", "upgrade --check"],
+    ["status", "metrics", "alerts", "config check", "doctor", "ledger verify", "upgrade --check"],
 )
 def test_root_may_read(config: Path, command: str) -> None:
     done = CliRunner().invoke(app, [*command.split(), "--config", str(config)])
     assert not isinstance(done.exception, SettingsError)
     assert owners(config.parent / "state") == {USER}
+
+
+def test_the_doctor_says_that_root_asked_and_makes_no_folder(config: Path) -> None:
+    (config.parent / "tandem-scans").mkdir()
+    config.write_text(f"{config.read_text()}[watch]\nfolder = '{config.parent}/tandem-scans'\n")
+    done = CliRunner().invoke(app, ["doctor", "--config", str(config)])
+    assert "user: warning: these checks ran as root" in done.output
+    assert "sudo -u nobody tandem doctor" in done.output
+    assert not (config.parent / "state" / "archive").exists()
 
 
 def test_where_all_is_roots_root_may_write(config: Path) -> None:
@@ -98,7 +108,7 @@ def test_root_may_begin_in_a_container_alone(
     mark = tmp_path / "mark"
     if there:
         mark.touch()
-    monkeypatch.setattr(options, "CONTAINER_MARKS", (str(mark),))
+    monkeypatch.setattr(owner, "CONTAINER_MARKS", (str(mark),))
     settings = Settings(state_dir=tmp_path / "state")
     settings.state_dir.mkdir()
     os.chown(settings.state_dir, USER, USER)

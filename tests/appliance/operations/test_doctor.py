@@ -97,6 +97,27 @@ def test_another_user_gets_one_line_and_the_doctor_all_of_its_own(tmp_path: Path
     assert lines[0].startswith("ok      settings") and any("patients" in line for line in lines)
 
 
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv"
+)
+def test_an_archive_that_another_user_made_is_trouble(tmp_path: Path) -> None:
+    config, archive = tmp_path / "tandem.toml", tmp_path / "state" / "archive"
+    config.write_text(f"state_dir = '{tmp_path / 'state'}'\n")
+    archive.mkdir(parents=True, mode=0o700)
+    os.chown(archive, 65534, 65534)
+    told = as_another_user("doctor", "--config", config).stdout.splitlines()[-1]
+    assert told.startswith("TROUBLE destination archive") and "cannot be written" in told
+
+
+def test_before_the_first_start_nothing_is_made(tmp_path: Path) -> None:
+    config, state = tmp_path / "tandem.toml", tmp_path / "var" / "state"
+    config.write_text(f"state_dir = '{state}'\n")
+    found = {line.what: line for line in examine(config)}
+    assert found["state folder"].text == f"{state}: none yet, tandem run makes it"
+    assert found["state folder"].ok and found["destination archive"].ok
+    assert not state.parent.exists()
+
+
 def test_the_provider_of_the_sign_in_is_asked(tmp_path: Path) -> None:
     config = tmp_path / "tandem.toml"
     with oidc_provider() as provider:
