@@ -23,6 +23,9 @@ from appliance.errors import ArtifactDamagedError, StateFolderError
 
 SUMS_NAME = "SHA256SUMS"
 """File with the SHA-256 of every other file of an artifact."""
+ASIDE = ".retired."
+"""Beginning of the name of a result that retention is about to delete; the ledger says whether it
+goes (`operations/retention.py`)."""
 _KEY = re.compile(r"([a-z]+)/([0-9a-z]{1,64})")
 _STEP, _DIGEST = re.compile(r"[a-z][a-z0-9_-]*"), re.compile(r"[0-9a-f]{32}")
 
@@ -112,9 +115,12 @@ class ArtifactStore:
             (folder / SUMS_NAME).write_text(_sums(folder))
 
     def sweep(self) -> int:
-        """Delete what crashed writers left, return the number; a running command's work stays."""
+        """Delete what crashed writers left, return the number; a running command's work stays.
+
+        So does what retention set aside: the ledger says whether it goes.
+        """
         found = list(self.root.glob("*/.*")) if self.root.is_dir() else []
-        left = [folder for folder in found if not _is_held(folder)]
+        left = [path for path in found if not path.name.startswith(ASIDE) and not _is_held(path)]
         for folder in left:
             shutil.rmtree(folder, ignore_errors=True)
         return len(left)

@@ -30,7 +30,7 @@ from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import DeliveryRow
 from appliance.operations.alerts import alert_lines
 from appliance.operations.backup import verify_ledger
-from appliance.operations.disk import forecast, read_samples
+from appliance.operations.disk import forecast, read_samples, retention_trouble
 from appliance.operations.doctor import Examined, examine
 from appliance.operations.install_weights import known_weights
 from appliance.readers.device import DeviceSign, read_device
@@ -113,6 +113,7 @@ class System:
     backup_trouble: str
     alerts: tuple[str, ...]
     retained_at: float
+    retention_trouble: str
     log: LogTail
 
 
@@ -186,6 +187,7 @@ def read_system(reader: LedgerReader, settings: Settings) -> System:
         backup_trouble=backup_trouble(settings, time.time()),
         alerts=(HIDDEN,) if hides(settings) else tuple(alert_lines(settings)),
         retained_at=read_samples(settings).retained_at,
+        retention_trouble=retention_trouble(settings),
         log=NO_LOG if hides(settings) else read_log(settings),
     )
 

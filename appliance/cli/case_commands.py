@@ -66,8 +66,9 @@ def status(
         if more := report.get("more", {}).get(rows):
             out.print(f"and {more} more {rows}: --limit N shows more, --json shows all")
     appliance = report["appliance"]
-    about = (appliance["sentence"], appliance["disk"]["sentence"], appliance["backup_trouble"])
-    for line in (*about, *folder_lines(settings)):
+    about = (appliance["sentence"], appliance["disk"]["sentence"])
+    troubles = (appliance["backup_trouble"], appliance["retention_trouble"])
+    for line in (*about, *troubles, *folder_lines(settings)):
         if line:
             out.print(line, highlight=False, soft_wrap=True)
 

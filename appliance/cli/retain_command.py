@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Annotated, Any
 
 import typer
@@ -26,15 +27,24 @@ def retain(
     tandem retain --dry-run
     """
     settings = settings_with_logging(config)
-    from appliance.operations.retention import plan_retention, report_of
+    from appliance.operations.retention import clock_ahead_s, plan_retention, report_of
     from appliance.operations.retention import retain as remove
     from appliance.operations.status import open_ledger
 
+    now = time.time()
+    if ahead_s := clock_ahead_s(settings, now):
+        typer.echo(
+            f"The clock of this machine is doubted: it may be {ahead_s / 86400:.1f} days ahead. "
+            "Everything counts as so much younger.",
+            err=True,
+        )
     if dry_run:
-        plan = plan_retention(settings)
+        plan = plan_retention(settings, now - ahead_s)
     else:
         ledger = open_ledger(settings)
         try:
+            if ahead_s:
+                ledger.doubt_clock(ahead_s)
             plan = remove(settings, ledger)
         finally:
             ledger.close()

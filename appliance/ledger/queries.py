@@ -10,8 +10,15 @@ from sqlmodel import Session, col, select
 
 from appliance.domain import Stain
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, EventRow, SlideRow
-from appliance.ledger.waits import LONGEST_WAIT_S, due
+from appliance.ledger.tables import (
+    CaseDeliveryRow,
+    CaseRow,
+    DeliveryRow,
+    EventRow,
+    SlideRow,
+    params_of,
+)
+from appliance.ledger.waits import DOUBT_S, LONGEST_WAIT_S, due
 
 SLIDES, NOTES = "WSM", "KO"
 """Kinds of the objects that are sent before all others, and of those that are sent after them."""
@@ -72,6 +79,16 @@ class Queries:
         if subject is not None:
             query = query.where(EventRow.subject == subject)
         return list(reversed(self.session.exec(query).all()))
+
+    def clock_ahead_s(self, now: float) -> float:
+        """Return by how much a doubted clock may be ahead of that of the data; 0 for a sound one.
+
+        It is doubted where a note of the last day says so.
+        """
+        notes = [each for each in self.events(LEDGER) if each.code == CLOCK_DOUBTED]
+        if not notes or abs(now - notes[-1].at) >= DOUBT_S:
+            return 0.0
+        return max(0.0, float(params_of(notes[-1])["ahead_s"]))
 
     def scored_by(self, subject: str) -> str:
         """Return the code of the event that scored a case last; empty where none did.

@@ -29,7 +29,7 @@ from appliance.ledger.tables import (
     SlideRow,
     id_named,
 )
-from appliance.operations.disk import forecast
+from appliance.operations.disk import forecast, retention_trouble
 from appliance.operations.scanner_folders import away_lines
 from appliance.settings.alerts import AlertKind
 from appliance.settings.settings import Settings
@@ -106,6 +106,9 @@ def causes_of_machine(settings: Settings, now: float) -> Iterator[Cause]:
     if trouble := backup_trouble(settings, now):
         told = say("alert", "backup", {"trouble": trouble})
         yield Cause(key="backup", kind=AlertKind.BACKUP, sentence=told)
+    if trouble := retention_trouble(settings):
+        told = say("alert", "retention", {"trouble": trouble})
+        yield Cause(key="retention", kind=AlertKind.DISK, sentence=told)
 
 
 def _disk(settings: Settings, now: float) -> Iterator[Cause]:

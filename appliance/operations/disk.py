@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,16 @@ FAR_DAYS = 3650.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """Memory of the disk: times (s) with free bytes, and the last retention (s)."""
+    """Memory of the disk: times (s) with free bytes, and what is known of retention.
+
+    `retained_at` is its last run that removed all that was over, `tried_at` its last run (s);
+    `trouble` says what that one could not do.
+    """
 
     free: tuple[tuple[float, float], ...] = field(default_factory=tuple)
     retained_at: float = 0.0
+    tried_at: float = 0.0
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +70,13 @@ def read_samples(settings: Settings) -> Samples:
     with suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
         found: dict[str, Any] = json.loads(_path(settings).read_text())
         free = tuple((float(at), float(left)) for at, left in found["free"])
-        return Samples(free=free, retained_at=float(found["retained_at"]))
+        retained_at = float(found["retained_at"])
+        return Samples(
+            free=free,
+            retained_at=retained_at,
+            tried_at=float(found.get("tried_at", retained_at)),  # earlier editions wrote none
+            trouble=str(found.get("trouble", "")),
+        )
     return Samples()
 
 
@@ -76,13 +88,33 @@ def take_sample(settings: Settings, now: float) -> None:
     if kept and now - kept[-1][0] < SAMPLE_SECONDS:
         return
     free = float(shutil.disk_usage(settings.state_dir).free)
-    _write(settings, Samples(free=(*kept, (now, free)), retained_at=known.retained_at))
+    _write(settings, replace(known, free=(*kept, (now, free))))
 
 
-def set_retained(settings: Settings, now: float) -> None:
-    """Remember when retention ran, where there is room for it: a full disk needs retention most."""
+def set_tried(settings: Settings, now: float) -> None:
+    """Remember that retention begins, where there is room: a full disk needs retention most."""
     with suppress(OSError):
-        _write(settings, Samples(free=read_samples(settings).free, retained_at=now))
+        _write(settings, replace(read_samples(settings), tried_at=now))
+
+
+def set_retained(settings: Settings, now: float, trouble: str = "") -> None:
+    """Remember that retention ended, and what it could not do; where there is room for it."""
+    known = read_samples(settings)
+    retained_at = known.retained_at if trouble else now
+    with suppress(OSError):
+        _write(settings, replace(known, retained_at=retained_at, tried_at=now, trouble=trouble))
+
+
+def retention_trouble(settings: Settings) -> str:
+    """Return the sentence that the last retention did not remove all; empty where it did."""
+    known = read_samples(settings)
+    if not known.trouble:
+        return ""
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(known.tried_at))
+    return (
+        f"The removal of old working data failed at {when}: {known.trouble}. It is tried again the "
+        "next night; to try now: tandem retain."
+    )
 
 
 def forecast(settings: Settings, now: float | None = None) -> Forecast:

@@ -28,7 +28,7 @@ from appliance.ledger.heartbeat import life
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow
 from appliance.operations.cluster_check import check_cluster
-from appliance.operations.disk import forecast
+from appliance.operations.disk import forecast, retention_trouble
 from appliance.operations.scanner_folders import check_folders
 from appliance.operations.sign_in_provider import check_provider
 from appliance.operations.site_calibration import threshold_trouble
@@ -116,6 +116,8 @@ def _checks(settings: Settings) -> Iterator[Examined]:
         if settings.state_dir.is_dir():
             yield _try("disk", lambda: forecast(settings).sentence)
             yield _try("rights", partial(_rights, settings))
+            if trouble := retention_trouble(settings):
+                yield Examined("retention", False, trouble)
     yield _try("ledger", partial(_ledger, settings))
     daemon = _try("daemon", partial(_daemon, settings))
     if daemon.text:

@@ -36,7 +36,7 @@ from appliance.ledger.queries import Queries
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow
 from appliance.operations.alert_causes import held_by_site
-from appliance.operations.disk import forecast
+from appliance.operations.disk import forecast, retention_trouble
 from appliance.settings.settings import Settings
 
 RECENT_SECONDS = 3600.0
@@ -165,6 +165,8 @@ def _places(settings: Settings) -> Iterator[Metric]:
         yield _gauge("disk_days_left", said, found.days)
     said = "1 if the ledger is not backed up as it should be."
     yield _gauge("backup_trouble", said, float(bool(backup_trouble(settings, time.time()))))
+    said = "1 if the last removal of old working data failed."
+    yield _gauge("retention_trouble", said, float(bool(retention_trouble(settings))))
     if settings.ledger_file.is_file():
         size = settings.ledger_file.stat().st_size
         yield _gauge("ledger_size_bytes", "Size of the ledger's file.", size)

@@ -20,18 +20,19 @@ import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sqlmodel import col, select
 
-from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.artifacts import ASIDE, ArtifactKey, ArtifactStore
 from appliance.delivery.destinations.contract import wants
 from appliance.delivery.index import sound_contents
 from appliance.delivery.left_out import is_over
 from appliance.delivery.retired import CONVERTED, kept_headers
+from appliance.errors import StoppedError, TandemError
 from appliance.ledger.daily import last_time_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
@@ -45,7 +46,7 @@ from appliance.ledger.tables import (
     id_named,
     id_of,
 )
-from appliance.operations.disk import read_samples, set_retained
+from appliance.operations.disk import read_samples, set_retained, set_tried
 from appliance.operations.status import require_ledger
 from appliance.settings.settings import Settings
 
@@ -59,8 +60,8 @@ LEAST_SECONDS = 86400.0
 """Age below which nothing goes, however short room is."""
 SHORT_CHECK_SECONDS = 3600.0
 """Period of the attempts to make room."""
-ASIDE = ".retired"
-"""Folder in the store for what is about to be deleted; the ledger says whether it goes."""
+EARLIER_ASIDE = ".retired"
+"""Folder in the store in which earlier editions set aside what was about to be deleted."""
 CODE = "retired"
 """Code of the event of a removal."""
 MOST_KEYS = 200
@@ -116,6 +117,22 @@ def plan_retention(settings: Settings, now: float | None = None) -> Plan:
             return _planned(tx, settings, time.time() if now is None else now)
 
 
+def clock_ahead_s(settings: Settings, now: float) -> float:
+    """Return by how much the machine's clock may be ahead, by the ledger; 0 for a sound one.
+
+    Raises
+    ------
+    SettingsError, LedgerError
+        As `plan_retention`.
+    """
+    require_ledger(settings)
+    with closing(LedgerReader(settings.ledger_url)) as reader:
+        if not reader.ready:
+            return 0.0
+        with reader.reading() as tx:
+            return tx.clock_ahead_s(now)
+
+
 def report_of(plan: Plan) -> dict[str, Any]:
     """Return a plan, ready for JSON: each artifact that goes, and what stays by reason."""
     stays: dict[str, dict[str, int]] = {}
@@ -143,37 +160,60 @@ def retain(settings: Settings, ledger: Ledger, now: float | None = None) -> Plan
     """Remove what is over; return what went, and what stays. Each removal is an event.
 
     An artifact is renamed aside, the event is committed, and then it is deleted; `settle` ends what
-    a crash left between.
+    a crash left between. What cannot be moved stays, and is told with `retention_trouble`.
     """
     now = time.time() if now is None else now
+    try:
+        done, unmoved = _retained(settings, ledger, now)
+    except StoppedError:  # the daemon ends; the next one goes on
+        raise
+    except (TandemError, OSError) as err:
+        why = (err.strerror if isinstance(err, OSError) else "") or str(err)
+        set_retained(settings, now, why.rstrip("."))
+        raise
+    told = (
+        f"results that could not be moved: {len(unmoved)}, such as {unmoved[0]}" if unmoved else ""
+    )
+    set_retained(settings, now, told)
+    return done
+
+
+def _retained(settings: Settings, ledger: Ledger, now: float) -> tuple[Plan, list[ArtifactKey]]:
+    """Remove what is over; return what went and stays, and the keys of what cannot be moved."""
     settle(settings, ledger)
     plan = plan_retention(settings, now - ledger.ahead_s)
     gone: list[Stored] = []
     unreadable: list[Stored] = []
+    unmoved: list[Stored] = []
     store = ArtifactStore(settings.artifacts_dir)
     # Those without headers first: headers need room, of which there may be none.
     for group in sorted(_groups(plan), key=lambda g: any(e.key.step == CONVERTED for e in g)):
         stay = [each for each in group if not kept_headers(each.key, store)]
         unreadable += stay
         ready = [each for each in group if each not in stay]
-        gone += _remove(ready, settings, ledger, now) if ready else []
+        if ready:
+            removed, stuck = _remove(ready, settings, ledger, now)
+            gone += removed
+            unmoved += stuck
+    unreadable += unmoved
     told = {each.key for each in (*gone, *unreadable)}
     left = (each for each in plan.gone if each.key not in told)
     kept = [*plan.kept, *left, *(replace(each, stays="unreadable") for each in unreadable)]
-    return Plan(gone=tuple(gone), kept=tuple(kept), free=_free(settings))
+    done = Plan(gone=tuple(gone), kept=tuple(kept), free=_free(settings))
+    return done, [each.key for each in unmoved]
 
 
 def retain_if_due(settings: Settings, ledger: Ledger, now: float | None = None) -> None:
     """Remove what is over where the hour of it has passed since the last time, or room is short."""
     now = time.time() if now is None else now
-    last = read_samples(settings).retained_at
+    last = read_samples(settings).tried_at
     short = _free(settings) < settings.retention.free_gib * 2**30
     # A last time of the future was under a wrong clock.
     if last_time_of(settings.retention.hour, now) <= last <= now and not (
         short and now - last >= SHORT_CHECK_SECONDS
     ):
         return
-    set_retained(settings, now)  # before: what fails is told once, and tried the next night
+    set_tried(settings, now)  # before: what fails is told once, and tried the next night
     done = retain(settings, ledger, now)
     if done.gone:
         log.info("retention removed %d results, %.2f GiB", len(done.gone), done.size / 2**30)
@@ -188,16 +228,21 @@ def settle(settings: Settings, ledger: Ledger) -> None:
         If the ledger cannot be read.
     """
     store = ArtifactStore(settings.artifacts_dir)
-    asides = list((store.root / ASIDE).glob("*.*"))
+    asides = {
+        path: ArtifactKey(path.parent.name, path.name.removeprefix(ASIDE))
+        for path in store.root.glob(f"*/{ASIDE}*")
+    }
+    for path in (store.root / EARLIER_ASIDE).glob("*.*"):
+        step, _, digest = path.name.partition(".")
+        asides[path] = ArtifactKey(step, digest)
     gone = _told_gone(ledger) if asides else set()
-    for aside in asides:
-        step, _, digest = aside.name.partition(".")
-        folder = store.path(ArtifactKey(step, digest))
-        if f"{step}/{digest}" in gone or folder.exists():
+    for aside, key in asides.items():
+        folder = store.path(key)
+        if str(key) in gone or folder.exists():
             shutil.rmtree(aside, ignore_errors=True)
         else:
-            folder.parent.mkdir(exist_ok=True)
-            aside.rename(folder)
+            with suppress(OSError):  # it is tried again the next night
+                aside.rename(folder)
 
 
 def _groups(plan: Plan) -> Iterator[list[Stored]]:
@@ -221,34 +266,48 @@ def _told_gone(ledger: Ledger) -> set[str]:
 
 def _remove(
     group: Sequence[Stored], settings: Settings, ledger: Ledger, now: float
-) -> list[Stored]:
-    """Remove the artifacts of the same owners; none where these are in work by now."""
+) -> tuple[list[Stored], list[Stored]]:
+    """Remove the artifacts of the same owners; none where these are in work by now.
+
+    Returns those that went, and those that cannot be moved: these keep no other from going.
+    """
     store = ArtifactStore(settings.artifacts_dir)
     moved: list[tuple[Path, Path]] = []
+    there: list[Stored] = []
+    unmoved: list[Stored] = []
     owners = group[0].owners
-    (store.root / ASIDE).mkdir(exist_ok=True)
     try:
         with ledger.transaction() as tx:
             if owners and _standing(tx, owners, settings, {})[0]:
-                return []  # a person or a slide came in between
-            there = [each for each in group if store.path(each.key).is_dir()]
-            for stored in there:
-                aside = store.root / ASIDE / f"{stored.key.step}.{stored.key.digest}"
-                store.path(stored.key).rename(aside)
-                moved.append((store.path(stored.key), aside))
+                return [], []  # a person or a slide came in between
+            for stored in group:
+                folder = store.path(stored.key)
+                # In the step's own folder, which may be of another disk.
+                aside = folder.with_name(f"{ASIDE}{stored.key.digest}")
+                try:
+                    folder.rename(aside)
+                except FileNotFoundError:
+                    continue
+                except OSError as err:
+                    log.warning("%s stays: %s", stored.key, err.strerror)
+                    unmoved.append(stored)
+                    continue
+                moved.append((folder, aside))
+                there.append(stored)
             params = {
                 "keys": [str(stored.key) for stored in there],
                 "bytes": sum(stored.size for stored in there),
                 "why": group[0].why,
             }
-            tx.note(owners[0] if owners else "artifacts", CODE, now, params=params)
+            if there:
+                tx.note(owners[0] if owners else "artifacts", CODE, now, params=params)
     except BaseException:
         for folder, aside in moved:
             aside.rename(folder)
         raise
     for _, aside in moved:
         shutil.rmtree(aside, ignore_errors=True)
-    return there
+    return there, unmoved
 
 
 def _planned(tx: Queries, settings: Settings, now: float) -> Plan:
@@ -282,7 +341,10 @@ def _stored(
     known: dict[str, tuple[str, float]] = {}
     for step in (*OWNED, *CACHES):
         for folder in sorted((store.root / step).glob("[!.]*")):
-            key, written = ArtifactKey(step, folder.name), folder.stat().st_mtime
+            try:
+                key, written = ArtifactKey(step, folder.name), folder.stat().st_mtime
+            except FileNotFoundError:  # a damaged one was discarded meanwhile
+                continue
             owners = steps.get(str(key), ())
             if step == CONVERTED:
                 owners = sent.get(str(key), ())
@@ -393,7 +455,11 @@ def _asks_for_signature(settings: Settings) -> bool:
 
 
 def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    size = 0
+    for file in folder.rglob("*"):
+        with suppress(OSError):  # one that cannot be read keeps no other from going
+            size += file.stat().st_size if file.is_file() else 0
+    return size
 
 
 def _free(settings: Settings) -> int:

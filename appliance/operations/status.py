@@ -20,7 +20,7 @@ from appliance.ledger.progress import read_progress
 from appliance.ledger.queries import Queries, current
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_of, params_of
-from appliance.operations.disk import forecast
+from appliance.operations.disk import forecast, retention_trouble
 from appliance.operations.seen import hold_name, result_name, shown_name
 from appliance.settings.extensions import BUILT_IN_ASSAYS
 from appliance.settings.settings import Settings
@@ -49,6 +49,7 @@ def status_of(settings: Settings, limit: int | None = None) -> dict[str, Any]:
                 "sentence": alive.sentence,
                 "disk": _disk(settings),
                 "backup_trouble": backup_trouble(settings, time.time()),
+                "retention_trouble": retention_trouble(settings),
             }
         }
         if not reader.ready:  # the daemon is creating it

@@ -240,12 +240,12 @@ def _keeping(found: System) -> str:
         backup += f'<div class="small">{escape(found.backup_trouble)}</div>'
     alerts = "<br>".join(escape(line) for line in found.alerts)
     last = look.moment(found.retained_at) if found.retained_at else "not yet"
+    retention = f"working data of finished cases stay {kept.keep_days:g} days; last run: {last}"
+    if found.retention_trouble:
+        retention += f'<div class="small">{escape(found.retention_trouble)}</div>'
     rows = [
         ("Last backup of the ledger", backup),
-        (
-            "Retention",
-            f"working data of finished cases stay {kept.keep_days:g} days; last run: {last}",
-        ),
+        ("Retention", retention),
         ("Alerts", alerts),
     ]
     return (

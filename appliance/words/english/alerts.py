@@ -53,6 +53,7 @@ ALERTS: Words = {
     ),
     "disk-fills": "The disk of the state folder fills up: {forecast}. Make room before it is full.",
     "backup": "{trouble}",
+    "retention": "{trouble}",
     "test": "This is a test: Tandem's alerts reach you.",
     "ended": "This has ended: {sentence}",
     # titles, by kind of cause

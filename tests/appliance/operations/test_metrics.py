@@ -306,7 +306,7 @@ def test_a_real_prometheus_reads_them(ledger: Ledger, settings: Settings, tmp_pa
         assert found and found[0]["value"][1] == "1"  # type: ignore[index]
         with urllib.request.urlopen(f"http://127.0.0.1:{own}/api/v1/rules", timeout=5) as answer:
             rules = json.load(answer)["data"]["groups"][0]["rules"]
-        assert len(rules) == 12 and not [rule for rule in rules if rule["health"] == "err"]
+        assert len(rules) == 13 and not [rule for rule in rules if rule["health"] == "err"]
     finally:
         process.terminate()
         process.wait(30)

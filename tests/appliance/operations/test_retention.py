@@ -6,7 +6,9 @@ import errno
 import json
 import os
 import shutil
+import subprocess
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,22 +19,26 @@ from pydicom import Dataset
 from sqlalchemy import event
 from typer.testing import CliRunner
 
-from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.artifacts import ASIDE, ArtifactKey, ArtifactStore
 from appliance.cli.main import app
 from appliance.delivery import retired
 from appliance.delivery.left_out import leave_out
 from appliance.ledger.backups import newest_good
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.ledger.queries import CLOCK_DOUBTED, LEDGER
 from appliance.ledger.start import open_at_start
 from appliance.ledger.tables import CaseRow, id_of
 from appliance.ledger.transaction import Transaction
 from appliance.ledger.verify import verify
 from appliance.operations import retention
+from appliance.operations.alert_causes import causes_of_machine
 from appliance.operations.backup import restore_ledger, verify_ledger
-from appliance.operations.disk import set_retained
+from appliance.operations.disk import read_samples, set_retained
+from appliance.operations.doctor import examine
+from appliance.operations.metrics import metrics_text
 from appliance.operations.retention import (
-    ASIDE,
+    EARLIER_ASIDE,
     Plan,
     plan_retention,
     report_of,
@@ -40,6 +46,7 @@ from appliance.operations.retention import (
     retain_if_due,
     settle,
 )
+from appliance.operations.status import status_of
 from appliance.settings.retention import Retention
 from appliance.settings.settings import Settings
 from appliance.words.events import event_text
@@ -125,7 +132,7 @@ def test_a_dry_run_says_what_goes_and_changes_nothing(young: Settings) -> None:
     assert {each.key for each in done.gone} == {each.key for each in plan.gone}
     kept = {f"headers/{each.key.digest}" for each in plan.gone if each.key.step == "wsm"}
     expected = {*before, *kept} - {str(each.key) for each in plan.gone}
-    assert {name for name in folders(young) if not name.startswith(ASIDE)} == expected
+    assert set(folders(young)) == expected
     assert plan_retention(young, LATER).gone == ()
 
 
@@ -169,14 +176,19 @@ def test_short_room_takes_what_is_delivered_before_its_days_and_the_last_day_sta
     assert plan_retention(plenty, LATER).gone == ()
 
 
+@pytest.mark.parametrize("earlier", [False, True], ids=["today's", "of an earlier edition"])
 def test_what_a_crash_left_aside_goes_back_unless_the_ledger_says_that_it_went(
-    young: Settings,
+    young: Settings, earlier: bool
 ) -> None:
     store = young.artifacts_dir
     gone, back = (each.key for each in plan_retention(young, LATER).gone[:2])
     for key in (gone, back):
-        (store / ASIDE).mkdir(exist_ok=True)
-        (store / key.step / key.digest).rename(store / ASIDE / f"{key.step}.{key.digest}")
+        aside = store / key.step / f"{ASIDE}{key.digest}"
+        if earlier:
+            aside = store / EARLIER_ASIDE / f"{key.step}.{key.digest}"
+        aside.parent.mkdir(exist_ok=True)
+        (store / key.step / key.digest).rename(aside)
+    ArtifactStore(store).sweep()  # at the daemon's start, before the ledger was asked
     with closing(Ledger(young.ledger_url)) as ledger:
         with ledger.transaction() as tx:
             params = {"keys": [str(gone)], "bytes": 1, "why": "age"}
@@ -189,7 +201,7 @@ def test_what_a_crash_left_aside_goes_back_unless_the_ledger_says_that_it_went(
         assert not any("FROM event" in each for each in asked)  # years of events; writers wait
     assert not (store / gone.step / gone.digest).exists()
     assert (store / back.step / back.digest).is_dir()
-    assert not list((store / ASIDE).iterdir())
+    assert not list(store.glob("*/.*")) and not list(store.glob(f"{EARLIER_ASIDE}/*"))
 
 
 def test_a_removal_that_the_ledger_cannot_note_takes_nothing_away(
@@ -251,6 +263,85 @@ def test_a_slide_that_the_disk_cannot_read_stays_and_keeps_no_other_from_going(
     # The next night it goes, where the disk gives it.
     monkeypatch.setattr(retired, "dcmread", real)
     assert [each.key for each in retain_later(young).gone] == [bad.key]
+
+
+def told_of(settings: Settings) -> str:
+    """Return the trouble of retention, which status, figures, doctor and alerts say alike."""
+    said = status_of(settings)["appliance"]["retention_trouble"]
+    assert isinstance(said, str)
+    assert f"tandem_retention_trouble {float(bool(said))}".encode() in metrics_text(settings)
+    config = settings.state_dir.parent / "tandem.toml"
+    config.write_text(f'state_dir = "{settings.state_dir}"\n')
+    lines = [each for each in examine(config) if each.what == "retention"]
+    assert [each.text for each in lines if not each.ok] == ([said] if said else [])
+    causes = [each for each in causes_of_machine(settings, LATER) if each.key == "retention"]
+    assert [each.sentence for each in causes] == ([said] if said else [])
+    return said
+
+
+def test_what_cannot_be_moved_stays_is_told_and_keeps_no_other_from_going(
+    young: Settings,
+) -> None:
+    retain_later(young.model_copy(update={"retention": Retention(keep_days=1e4, free_gib=0)}))
+    before = read_samples(young).retained_at
+    assert before == LATER and told_of(young) == ""
+    planned = plan_retention(young, LATER).gone
+    stuck = planned[0].key
+    aside = young.artifacts_dir / stuck.step / f"{ASIDE}{stuck.digest}"
+    aside.write_bytes(b"x")  # no folder takes the place of a file
+    with closing(Ledger(young.ledger_url)) as ledger:
+        retain_if_due(young, ledger, LATER + DAY)
+    assert (young.artifacts_dir / stuck.step / stuck.digest).is_dir()
+    assert {each.key for each in plan_retention(young, LATER).gone} == {stuck}
+    assert f"could not be moved: 1, such as {stuck}" in told_of(young)
+    assert read_samples(young).retained_at == before
+    aside.unlink()
+    with closing(Ledger(young.ledger_url)) as ledger:
+        retain_if_due(young, ledger, LATER + 2 * DAY)
+    assert told_of(young) == "" and read_samples(young).retained_at == LATER + 2 * DAY
+
+
+def test_a_retention_that_fails_is_told(young: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    before = read_samples(young).retained_at
+    with closing(Ledger(young.ledger_url)) as ledger, monkeypatch.context() as patched:
+        patched.setattr("appliance.ledger.transaction.Transaction.note", away)
+        with pytest.raises(OSError, match="Input/output"):
+            retain_if_due(young, ledger, LATER)
+    assert "failed at" in told_of(young) and "Input/output error" in told_of(young)
+    assert read_samples(young).retained_at == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_step_on_another_disk_is_retained_too(young: Settings, tmp_path: Path) -> None:
+    key = next(each.key for each in plan_retention(young, LATER).gone if each.key.step == "seen")
+    folder, copy = young.artifacts_dir / key.step, tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=False)
+    if mounted.returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        shutil.copytree(copy, folder, dirs_exist_ok=True)
+        assert key in {each.key for each in retain_later(young).gone}
+        assert not (folder / key.digest).exists()
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_the_command_heeds_a_doubted_clock(young: Settings, tmp_path: Path) -> None:
+    config = tmp_path / "tandem.toml"
+    config.write_text(f'state_dir = "{young.state_dir}"\n[retention]\nkeep_days = {KEEP_DAYS}\n')
+    with closing(Ledger(young.ledger_url)) as ledger, ledger.transaction() as tx:
+        ahead_s = time.time() - FIRST - 2 * DAY  # the clock was set from the data's time to now
+        tx.note(LEDGER, CLOCK_DOUBTED, time.time(), params={"ahead_s": ahead_s})
+    before = folders(young)
+    for more in (["--dry-run"], []):
+        done = CliRunner().invoke(app, ["retain", *more, "--config", str(config)])
+        assert done.exit_code == 0 and "days ahead" in done.output
+        assert ": 0, 0.0 MB" in done.output.splitlines()[1]
+    assert folders(young) == before
 
 
 def test_retention_runs_on_a_disk_that_takes_no_byte(
