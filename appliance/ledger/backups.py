@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +27,9 @@ Without them all that waits in a watched folder would be left alone by ``start_f
 INTERRUPTED_S = 3600.0
 """Age from which a part of a backup is what an interrupted one left."""
 _HEAD_LETTERS = 12
+_STAMP = "%Y%m%dT%H%M%S%fZ"
+_STAMPED = "ledger-*T*Z-*"
+"""Names of backups without their ending; another name is of a person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +106,7 @@ def describe(connection: sqlite3.Connection, now: float) -> Backup:
     last = connection.execute("SELECT id, hash FROM event ORDER BY id DESC LIMIT 1").fetchone()
     event, head = last or (0, "")
     checked = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    stamp = datetime.fromtimestamp(now, tz=UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    stamp = datetime.fromtimestamp(now, tz=UTC).strftime(_STAMP)
     return Backup(
         name=f"ledger-{stamp}-{head[:_HEAD_LETTERS] or 'empty'}.sqlite",
         made_at=now,
@@ -211,12 +214,15 @@ def _copy_left_alone(source: Path, to: Path, *, over: bool) -> None:
 def prune(file: Path, keep: int) -> int:
     """Remove all but the newest `keep` good backups and the newest damaged one.
 
-    Returns how many were removed. A damaged ledger is backed up again and again: its backups must
-    neither take the place of good ones nor fill the disk. What backups left that were killed goes,
-    too.
+    Returns how many were removed. The newest good one of an earlier schema stays: without it there
+    is no way back to the edition before. A damaged ledger is backed up again and again: its backups
+    must neither take the place of good ones nor fill the disk. What backups left that were killed
+    goes, too.
     """
     known = backups_of(file)
-    gone = [backup for backup in known if backup.whole][keep:]
+    good = [backup for backup in known if backup.whole]
+    way_back = next((backup for backup in good if backup.schema < good[0].schema), None)
+    gone = [backup for backup in good[keep:] if backup != way_back]
     gone += [backup for backup in known if not backup.whole][1:]
     for backup in gone:
         path = folder_of(file) / backup.name
@@ -229,17 +235,49 @@ def prune(file: Path, keep: int) -> int:
 def _sweep(folder: Path) -> None:
     """Remove copies without an end or a description, and descriptions without a copy.
 
-    One that is younger than `INTERRUPTED_S` may be of a process that goes on.
+    One that is younger than `INTERRUPTED_S` may be of a process that goes on. A copy that is whole
+    is one that a person brought without its description; it stays (`adopt`).
     """
     now = time.time()
     left = [*folder.glob("*.part*")]
-    stamped = "ledger-*T*Z-*"  # another name is of a person
-    for pattern, other in ((f"{stamped}.sqlite", ".json"), (f"{stamped}.json", ".sqlite")):
+    for pattern, other in ((f"{_STAMPED}.sqlite", ".json"), (f"{_STAMPED}.json", ".sqlite")):
         left += [each for each in folder.glob(pattern) if not each.with_suffix(other).exists()]
     for path in left:
         with suppress(OSError):
-            if now - path.stat().st_mtime > INTERRUPTED_S:
+            if now - path.stat().st_mtime > INTERRUPTED_S and not _is_whole(path):
                 path.unlink()
+
+
+def _is_whole(path: Path) -> bool:
+    if path.suffix != ".sqlite":
+        return False
+    found = described(path)
+    return found is not None and found.whole
+
+
+def described(path: Path) -> Backup | None:
+    """Return the description of a file that lies there without one; None where it is no ledger.
+
+    Its time is that of its name, or of the file where a person gave it another name.
+    """
+    try:
+        stamp = datetime.strptime(path.name.split("-")[1], _STAMP).replace(tzinfo=UTC).timestamp()
+    except (ValueError, IndexError):
+        stamp = path.stat().st_mtime
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as opened:
+            return replace(describe(opened, now=stamp), name=path.name)
+    except (sqlite3.Error, TypeError):  # damaged, or another database
+        return None
+
+
+def adopt(file: Path) -> None:
+    """Describe the backups whose description is missing: they were copied without it."""
+    for path in sorted(folder_of(file).glob(f"{_STAMPED}.sqlite")):
+        if path.with_suffix(".json").exists() or (found := described(path)) is None:
+            continue
+        with suppress(OSError):  # a folder that cannot be written: whoever needs it tells
+            _write(path.with_suffix(".json"), json.dumps(asdict(found), indent=1))
 
 
 def _description(backup: Backup) -> str:

@@ -18,8 +18,10 @@ from appliance.artifacts import becoming, copy_whole
 from appliance.errors import DiskFullError, LedgerError, SettingsError
 from appliance.ledger.backups import (
     Backup,
+    adopt,
     backups_of,
     bring_left_alone,
+    described,
     folder_of,
     newest_good,
     set_goes_on_from,
@@ -32,6 +34,7 @@ from appliance.ledger.migrations.sentences import of_event
 from appliance.ledger.trouble import told
 from appliance.ledger.verify import Verified, verify
 from appliance.operations.audit import telling_again_from
+from appliance.settings.installation import SALT_NAME, salts_differ
 from appliance.settings.settings import Settings
 from appliance.words.say import say
 
@@ -141,6 +144,7 @@ def restore_ledger(settings: Settings, name: str = "", *, anyway: bool = False) 
             )
         replaced = _last_of(file)
         found, lost = replaced.is_file(), _lost_words(replaced, source)
+        other_salt = _takes_salt(settings, replaced)
         with _copied(file, source) as copy:
             if not verified.older:
                 _take_up(copy, backup)
@@ -149,6 +153,8 @@ def restore_ledger(settings: Settings, name: str = "", *, anyway: bool = False) 
             if verified.older:
                 set_to_take_up(file, backup)
             bring_left_alone(file)
+            if other_salt:
+                copy_whole(file.with_name(SALT_NAME), folder_of(file) / SALT_NAME)
             set_goes_on_from(file, backup)
             # Last of what needs room: moving files needs none.
             with telling_again_from(settings, backup.event):
@@ -198,12 +204,15 @@ def _last_of(file: Path) -> Path:
         return file
     made = [backup.name.split("-")[1] for backup in backups_of(file)]
     # One that was replaced before a backup was made is none of this restore.
-    return moved[-1] if moved[-1].parent.name > max(made) else file
+    return moved[-1] if moved[-1].parent.name > max(made, default="") else file
 
 
 def _chosen(file: Path, name: str) -> Backup:
+    adopt(file)
     known = backups_of(file)
     found = newest_good(file) if not name else next((b for b in known if b.name == name), None)
+    if found is None and name and (path := folder_of(file) / Path(name).name).is_file():
+        found = described(path)  # a person gave it another name
     if found is None:
         listed = ", ".join(backup.name for backup in known) or "none"
         raise SettingsError(
@@ -225,6 +234,40 @@ def _kept_folder(file: Path) -> Path | None:
     kept = folder_of(file) / REPLACED / stamp
     kept.mkdir(parents=True)
     return kept
+
+
+def _takes_salt(settings: Settings, replaced: Path) -> bool:
+    """Return whether the salt of the backups takes the place of another one.
+
+    A machine that was started once has drawn one. With it, new objects of an accession would get
+    another Study UID and another stand-in Patient ID than those that were sent.
+
+    Raises
+    ------
+    SettingsError
+        If objects of the replaced ledger may have been sent under the other one.
+    """
+    state_dir = settings.state_dir
+    if not salts_differ(state_dir):
+        return False
+    if not _has_sent(replaced):
+        return True
+    raise SettingsError(
+        f"{state_dir / SALT_NAME} and {folder_of(settings.ledger_file) / SALT_NAME} differ, and "
+        "objects may have been sent under each: Study UIDs and stand-in Patient IDs are made with "
+        "it. Put the one in both places under which the objects of the backup were sent, then "
+        "restore again."
+    )
+
+
+def _has_sent(ledger: Path) -> bool:
+    """Return whether objects of a ledger may have been sent: also where that cannot be read."""
+    try:
+        with _opened(ledger) as opened:
+            query = "SELECT 1 FROM delivery WHERE state <> 'queued' OR attempts > 0 LIMIT 1"
+            return opened.execute(query).fetchone() is not None
+    except sqlite3.Error:
+        return True
 
 
 def _set_aside(file: Path, kept: Path) -> None:

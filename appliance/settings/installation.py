@@ -59,6 +59,20 @@ def copy_salt(state_dir: Path) -> None:
         _write_new(state_dir / BACKUPS / SALT_NAME, salt)
 
 
+def salts_differ(state_dir: Path) -> bool:
+    """Return whether the state folder has another salt than the backups of the ledger.
+
+    Raises
+    ------
+    SettingsError
+        If one of the files holds no salt.
+    """
+    try:
+        return _read(state_dir / SALT_NAME) != _read(state_dir / BACKUPS / SALT_NAME)
+    except FileNotFoundError:
+        return False
+
+
 def _read(path: Path) -> str:
     text = path.read_text(encoding="ascii", errors="replace").strip()
     if not _SALT.fullmatch(text):

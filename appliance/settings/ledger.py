@@ -20,4 +20,4 @@ class LedgerSettings(Section):
     works. A machine that was off then makes it after its start."""
     keep_backups: Annotated[int, Field(ge=1)] = 7
     """Number of backups that are kept, the newest ones. Each is as large as the ledger: some 5 kB
-    for a case."""
+    for a case. The newest one of an earlier schema stays beside them."""

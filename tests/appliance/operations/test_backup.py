@@ -22,9 +22,11 @@ from appliance.intake.scan import FolderScan
 from appliance.ledger.backups import backups_of, folder_of, newest_good
 from appliance.ledger.daily import backup_if_due, backup_ledger, backup_trouble
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.queries import RESTORED
+from appliance.ledger.schema import SCHEMA
 from appliance.ledger.start import open_at_start
+from appliance.ledger.transaction import NewDelivery
 from appliance.ledger.verify import verify
 from appliance.operations.audited import Word
 from appliance.operations.backup import restore_ledger, verify_ledger
@@ -33,6 +35,7 @@ from appliance.operations.doctor import examine
 from appliance.operations.metrics import metrics_text
 from appliance.operations.status import status_of
 from appliance.operations.word import SlideWords, exclude_slide, retry, say_slide, unpair_case
+from appliance.settings.installation import installation_salt
 from appliance.settings.intake import Watch
 from appliance.settings.ledger import LedgerSettings
 from appliance.settings.settings import Settings
@@ -104,6 +107,87 @@ def test_only_the_newest_are_kept(settings: Settings) -> None:
     assert backups_of(settings.ledger_file) == made[:1:-1]
     files = {path.name for path in folder_of(settings.ledger_file).glob("ledger-*.sqlite")}
     assert files == {made[2].name, made[3].name}
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_the_way_back_to_the_edition_before_stays(tmp_path: Path, keep: int) -> None:
+    settings = Settings(state_dir=tmp_path, ledger=LedgerSettings(keep_backups=keep))
+    load_ledger(LEDGERS[-2], settings.ledger_file)
+    much_earlier = backup_ledger(settings)
+    settings.ledger_file.unlink()
+    load_ledger(LEDGERS[-1], settings.ledger_file)
+    open_at_start(settings.ledger_url, threading.Event()).close()
+    (before, *_) = backups_of(settings.ledger_file)
+    assert much_earlier.schema < before.schema < SCHEMA
+    made = [backup_ledger(settings).name for _ in range(keep + 2)]
+    kept = {each.name for each in backups_of(settings.ledger_file)}
+    assert kept == {*made[-keep:], before.name}
+    assert restore_ledger(settings, before.name).backup == before
+
+
+def copied_alone(settings: Settings, to: Path) -> tuple[Settings, str]:
+    """Make a state folder that has the file of a backup, a day old, without its description."""
+    made = backup_ledger(settings)
+    new = settings.model_copy(update={"state_dir": to})
+    folder_of(new.ledger_file).mkdir(parents=True)
+    copy = shutil.copy2(folder_of(settings.ledger_file) / made.name, folder_of(new.ledger_file))
+    os.utime(copy, (time.time() - 86400,) * 2)
+    return new, made.name
+
+
+def test_a_backup_without_its_description_is_restored(settings: Settings, tmp_path: Path) -> None:
+    new, name = copied_alone(settings, tmp_path / "new")
+    with pytest.raises(LedgerError, match="there are backups"):  # nothing begins beside it
+        open_at_start(new.ledger_url, threading.Event())
+    folder_of(new.ledger_file).joinpath(name).with_suffix(".json").unlink()
+    assert restore_ledger(new).backup.name == name
+    other = folder_of(new.ledger_file) / "before-the-move.sqlite"
+    shutil.copy(folder_of(new.ledger_file) / name, other)
+    assert restore_ledger(new, other.name).backup.cases == 1
+    assert not other.with_suffix(".json").exists()
+    assert not verify_ledger(new).problems
+
+
+def test_a_backup_without_its_description_is_not_removed(
+    settings: Settings, tmp_path: Path
+) -> None:
+    new, name = copied_alone(settings, tmp_path / "new")
+    Ledger(new.ledger_url).close()  # a daemon that was started before
+    backup_ledger(new)
+    assert (folder_of(new.ledger_file) / name).is_file()
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_a_restore_takes_the_salt_of_the_backups_unless_objects_were_sent_with_another(
+    settings: Settings, tmp_path: Path, sent: bool
+) -> None:
+    salt = installation_salt(settings.state_dir)
+    backup_ledger(settings)
+    new = settings.model_copy(update={"state_dir": tmp_path / "new"})
+    ledger = Ledger(new.ledger_url)  # the first start of another machine
+    other = installation_salt(new.state_dir)
+    with ledger.transaction() as tx:
+        case = tx.case_for(Identity(accession="S26-1", block="A1", stain=HE), 1.0, HER2_PAIR)
+        uids = {"study_uid": "1.2", "series_uid": "1.3", "sop_class_uid": "1.4"}
+        new_object = NewDelivery(
+            destination="pacs", kind="SR", path="objects/b/sr.dcm", sop_instance_uid="1.5", **uids
+        )
+        tx.enqueue(case.id or 0, new_object, 1.0)
+        (row,) = tx.deliveries()
+        if sent:
+            tx.advance(row, DeliveryState.SENT, now=2.0)
+    ledger.close()
+    shutil.copytree(folder_of(settings.ledger_file), folder_of(new.ledger_file))
+    if not sent:
+        restore_ledger(new)
+        assert installation_salt(new.state_dir) == salt
+        return
+    before = new.ledger_file.read_bytes()
+    with pytest.raises(SettingsError, match=r"installation\.txt and .*backups/installation\.txt"):
+        restore_ledger(new)
+    assert installation_salt(new.state_dir) == other and new.ledger_file.read_bytes() == before
+    shutil.copy(folder_of(new.ledger_file) / "installation.txt", new.state_dir)
+    assert restore_ledger(new).found  # a person said which one it is
 
 
 def test_a_backup_is_made_when_the_newest_is_too_old(
