@@ -91,6 +91,8 @@ def remove(name: NameArgument, config: ConfigOption = None) -> None:
 
 def _password(from_stdin: bool) -> str:
     if from_stdin:
-        return sys.stdin.readline().rstrip("\r\n")
+        # As bytes: what is not in UTF-8 is told where passwords are checked.
+        line = sys.stdin.buffer.readline()
+        return line.decode("utf-8", "surrogateescape").rstrip("\r\n")
     asked: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     return asked

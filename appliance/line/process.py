@@ -31,6 +31,7 @@ from appliance.line.analyze_slide import inspect_slide, open_facts, wrong_pictur
 from appliance.line.ordered import ordered_for
 from appliance.line.outcomes import ReadSlide, StepTime
 from appliance.line.whose import stated_by, whose_slide
+from appliance.operations.start_checks import require_outside
 from appliance.readers.chosen_weights import with_chosen_weights
 from appliance.readers.tile_pass import Progress
 from appliance.settings.installation import SALT_NAME, installation_salt
@@ -66,8 +67,9 @@ def process_pair(
     TandemError
         If a slide cannot be used; its file is named.
     SettingsError
-        If `out_dir` cannot be written.
+        If `out_dir` cannot be written, or lies in a scanner's folder.
     """
+    require_outside(settings, out_dir)
     assay = find_assay(assay_name) if assay_name else _main_assay(settings)
     try:
         out_dir.mkdir(parents=True, exist_ok=True)

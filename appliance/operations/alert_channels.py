@@ -7,6 +7,7 @@ import smtplib
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.message import EmailMessage
@@ -17,9 +18,12 @@ from appliance.delivery.destinations.network import secret_of, tls_files, web_ad
 from appliance.errors import AlertUnsentError
 from appliance.findings.findings import RESEARCH_USE
 from appliance.settings.alerts import Alerts, Mail, Webhook
+from appliance.settings.network import is_loopback
+from appliance.settings.secrets import handed_over
 from appliance.settings.settings import Settings
 from appliance.words.say import say
 from dicom.deadline import Deadline, limit_s
+from dicom.dicomweb import Secret
 from dicom.errors import DicomError
 
 _END = "This message is sent once. The next one of this cause comes after it ended and came back."
@@ -39,8 +43,9 @@ class Message:
     ended: float = 0.0
 
 
-Send = Callable[[Message], None]
-"""Channel; it raises AlertUnsentError where the message was not taken."""
+Send = Callable[[Message], str]
+"""Channel; it raises AlertUnsentError where the message was not taken, and returns who of several
+did not get it; empty: all did."""
 
 
 def channels_of(settings: Settings) -> Mapping[str, Send]:
@@ -54,8 +59,10 @@ def channels_of(settings: Settings) -> Mapping[str, Send]:
     return channels
 
 
-def send_mail(section: Mail, message: Message, site: str) -> None:
+def send_mail(section: Mail, message: Message, site: str) -> str:
     """Send a message by e-mail; the exchange as a whole has a time limit.
+
+    Returns how many recipients the server refused, where it took the message for the others.
 
     Raises
     ------
@@ -75,8 +82,9 @@ def send_mail(section: Mail, message: Message, site: str) -> None:
                 server.starttls(context=context)
             if secret is not None and section.user is not None:
                 server.login(section.user, secret.read())
-            server.send_message(_mail(section, message, site))
-            server.quit()
+            refused = server.send_message(_mail(section, message, site))
+            with suppress(smtplib.SMTPException, OSError):  # it has the message
+                server.quit()
         finally:
             server.close()
     except smtplib.SMTPResponseException as err:  # its text may repeat what was sent
@@ -89,6 +97,13 @@ def send_mail(section: Mail, message: Message, site: str) -> None:
         raise AlertUnsentError(f"the mail server {section.host}: {why}") from err
     finally:
         deadline.stop()
+    if not refused:
+        return ""
+    codes = ", ".join(sorted({str(code) for code, _ in refused.values()}))
+    return (
+        f"the mail server {section.host} took it, and refused {len(refused)} of "
+        f"{len(section.to)} recipients, code {codes}"
+    )
 
 
 def _connection(section: Mail, context: ssl.SSLContext) -> smtplib.SMTP:
@@ -122,7 +137,7 @@ def _mail(section: Mail, message: Message, site: str) -> EmailMessage:
     return mail
 
 
-def post(section: Webhook, message: Message, site: str) -> None:
+def post(section: Webhook, message: Message, site: str) -> str:
     """Post a message as JSON; a status of 2xx takes it.
 
     Raises
@@ -130,7 +145,9 @@ def post(section: Webhook, message: Message, site: str) -> None:
     AlertUnsentError
         If the address cannot be reached or refuses it.
     """
-    host = urlsplit(section.url).netloc  # the path of a chat system's address is its secret
+    url = _address(section)
+    # The rest of a chat system's address is its secret.
+    host = urlsplit(url).netloc.rpartition("@")[2]
     body = {
         "text": f"{_title(message, site)}: {_sentence(message)}",
         "kind": message.kind,
@@ -142,19 +159,45 @@ def post(section: Webhook, message: Message, site: str) -> None:
     if message.ended:
         body["ended"] = _local(message.ended).isoformat(timespec="seconds")
     try:
-        answer = web_address(section, section.url).call(
+        answer = web_address(section, url).call(
             "POST",
             "",
             data=json.dumps(body).encode(),
             headers={"Content-Type": "application/json", "Accept": "*/*"},
         )
     except DicomError as err:
-        why = str(err).replace(section.url.rstrip("/"), host)
+        why = str(err).replace(url.rstrip("/"), host)
         raise AlertUnsentError(f"the webhook: {why}") from err
     except ValueError as err:  # of a host or a secret that cannot be sent; its text may show it
         raise AlertUnsentError(f"the webhook {host}: {type(err).__name__}") from err
     if not 200 <= answer.status < 300:
         raise AlertUnsentError(f"the webhook {host} answered {answer.status}")
+    return ""
+
+
+def _address(section: Webhook) -> str:
+    """Return the address of a webhook; no error shows it.
+
+    Raises
+    ------
+    AlertUnsentError
+        If its file cannot be read, holds none, or a secret would go over http.
+    """
+    if section.url is not None:
+        return section.url
+    try:
+        url = Secret(file=handed_over(section.url_file)).read()
+        parts = urlsplit(url)
+        named = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except DicomError as err:
+        raise AlertUnsentError(f"the webhook: url_file: {err}") from err
+    except ValueError:
+        named = False
+    if not named:
+        raise AlertUnsentError(f"the webhook: {section.url_file} holds no web address")
+    if section.has_secret and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise AlertUnsentError("the webhook: a secret is not sent over http: use https")
+    return url
 
 
 def _title(message: Message, site: str) -> str:

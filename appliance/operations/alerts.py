@@ -88,7 +88,8 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """Last failed attempt of a channel: when (s since epoch), and why."""
+    """Last attempt of a channel that failed, or did not reach everyone: when (s since epoch), and
+    why."""
 
     at: float
     why: str
@@ -140,13 +141,15 @@ def is_quiet(alerts: Alerts, now: float) -> bool:
 
 
 def send_test(settings: Settings) -> dict[str, str]:
-    """Send a test by each channel; return why it failed by channel, empty where it was taken."""
+    """Send a test by each channel; return why it failed by channel, or whom it did not reach.
+
+    Empty: it was taken for all.
+    """
     now, outcomes = time.time(), {}
     message = Message(kind="test", key="test", sentence=say("alert", "test"), since=now)
     for name, send in channels_of(settings).items():
         try:
-            send(message)
-            outcomes[name] = ""
+            outcomes[name] = send(message)
         except AlertUnsentError as err:
             outcomes[name] = str(err)
     return outcomes
@@ -303,7 +306,7 @@ class AlertWatch:
         if now < until <= now + LONGEST_WAIT_S:  # one further ahead is of a clock that was ahead
             return False
         try:
-            send(message)
+            refused = send(message)
         except AlertUnsentError as err:
             wait_s = min(max(2 * last_s, FIRST_WAIT_S), LONGEST_WAIT_S)
             self._waits[name] = now + wait_s, wait_s
@@ -312,6 +315,9 @@ class AlertWatch:
             return False
         self._waits.pop(name, None)
         self._memory.failed.pop(name, None)
+        if refused:  # it is sent: again it would come to those who have it
+            self._memory.failed[name] = Failed(at=now, why=refused)
+            log.warning("an alert did not reach everyone: %s", refused)
         self._memory.sent[name] = now
         log.info("an alert was sent by %s: %s", name, message.key)
         return True

@@ -48,9 +48,10 @@ def write_site(folder: Path, scans: Path, state: Path, *, systemd: bool) -> Site
     config = folder / SETTINGS_NAME
     try:
         made = not config.is_file()
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            folder.chmod(0o755)  # as /etc has it; the file itself is closed
+        missing = [each for each in (folder, *folder.parents) if not each.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for each in missing:
+            each.chmod(0o755)  # as /etc has it; the file itself is closed
         if made:
             write_whole(config, _new_settings(scans, state))
         if not systemd:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from fcntl import LOCK_EX, flock
 from functools import cache
+from unicodedata import normalize
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -89,12 +90,11 @@ class Users:
 
         An unknown name takes the same work as a wrong password, so that time tells neither.
         """
-        user, nobody = self.all().get(name.strip().lower()), _nobody()
-        try:
-            _HASHER.verify(user.password if user else nobody, password[:MOST_CHARACTERS])
-        except (VerificationError, InvalidHashError):
-            return None
-        return user
+        user = self.all().get(name.strip().lower())
+        kept = user.password if user else _nobody()
+        # All of them, so that the time tells nothing.
+        fits = [_verified(kept, each[:MOST_CHARACTERS]) for each in _spellings(password)]
+        return user if any(fits) else None
 
     def add(self, name: str, role: str, person: str, password: str) -> User:
         """Add a user; without `person` it is the name."""
@@ -180,7 +180,25 @@ def _user(users: dict[str, User], name: str) -> User:
     return user
 
 
+def _spellings(password: str) -> set[str]:
+    """Return the ways to write a password: machines compose an accented letter, or do not.
+
+    The composed one is kept; earlier editions kept what was typed.
+    """
+    return {password, *(normalize(form, password) for form in ("NFC", "NFD"))}
+
+
+def _verified(kept: str, password: str) -> bool:
+    try:
+        return _HASHER.verify(kept, password)
+    except (VerificationError, InvalidHashError, UnicodeEncodeError):
+        return False
+
+
 def _hashed(password: str) -> str:
+    if not is_text(password):
+        raise SettingsError("password: it is not in UTF-8. Give it in UTF-8, or without accents.")
+    password = normalize("NFC", password)
     if not LEAST_CHARACTERS <= len(password) <= MOST_CHARACTERS:
         raise SettingsError(
             f"password: {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters; several words are good."

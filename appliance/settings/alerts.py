@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from appliance.settings.network import Url, WithSecret, is_loopback
-from appliance.settings.section import Section
+from appliance.settings.section import Section, SomePath
 from appliance.settings.tls import Host
 
 Mailbox = Annotated[
@@ -57,13 +58,32 @@ class Mail(WithSecret):
 class Webhook(WithSecret):
     """Message as JSON to a web address, which is sent where this section stands."""
 
-    url: Url
+    url: Url | None = None
     """Address that each message is posted to. Chat systems show the key ``text``."""
+    url_file: SomePath | None = None
+    """File that holds the address, where that is a secret or has a query, as chat systems give it.
+    It is read at each use and never printed."""
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _holds_no_secret(cls, value: object) -> object:
+        if isinstance(value, str) and re.search("[@?#]", value):
+            raise ValueError(
+                "an address with '@', '?' or '#' holds a secret. Put it into a file that other "
+                "users cannot read, and name that: url_file"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _has_one_address(self) -> Self:
+        if (self.url is None) == (self.url_file is None):
+            raise ValueError("name url or url_file")
+        return self
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """URL that the secret is sent to."""
-        return (self.url,)
+        """URL that the secret is sent to, where the settings name it."""
+        return () if self.url is None else (self.url,)
 
 
 class Alerts(Section):

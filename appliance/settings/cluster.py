@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from appliance.settings.section import Section
+from appliance.settings.section import Section, SomePath
 
 _ADDRESS = re.compile(r"tls://[^\s/]+:\d{1,5}")
 
@@ -16,9 +15,9 @@ _ADDRESS = re.compile(r"tls://[^\s/]+:\d{1,5}")
 class MappedPath(Section):
     """A folder that two machines know by different paths."""
 
-    here: Path
+    here: SomePath
     """Path on the machine of this settings file."""
-    there: Path
+    there: SomePath
     """Path of the same folder on the other side: on the workers in the daemon's settings, on the
     daemon's machine in a worker's."""
 
@@ -39,20 +38,20 @@ class Cluster(Section):
     scheduler: str = ""
     """Address of the scheduler (``tandem scheduler``), such as ``tls://10.0.0.5:8786``. Empty:
     steps run in processes of this machine."""
-    ca_file: Path | None = None
+    ca_file: SomePath | None = None
     """Certificate authority of the cluster (PEM). Whoever has a certificate of it may run code on
     every machine of the cluster: use an authority for this purpose alone."""
-    certificate: Path | None = None
+    certificate: SomePath | None = None
     """Own certificate (PEM), signed by that authority."""
-    key: Path | None = None
+    key: SomePath | None = None
     """Private key of the certificate (PEM, unencrypted), if it is not in the same file."""
     paths: tuple[MappedPath, ...] = ()
     """Folders that lie elsewhere on the other side. A worker that names some uses its own."""
     workers: Annotated[int, Field(ge=1, le=32)] = 4
     """The most workers that are given steps at a time, each with the lanes that it offers."""
-    worker_ttl_seconds: Annotated[float, Field(ge=5)] = 30.0
+    worker_ttl_seconds: Annotated[float, Field(ge=5, allow_inf_nan=False)] = 30.0
     """Silence after which a worker counts as dead, and its steps are done elsewhere."""
-    connect_seconds: Annotated[float, Field(gt=0)] = 10.0
+    connect_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
     """Time to connect with the scheduler, and to get an answer from it."""
 
     @field_validator("scheduler")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import reduce
 from operator import or_
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import (
@@ -18,7 +17,7 @@ from pydantic import (
 
 from appliance.settings.network import Network, Url
 from appliance.settings.objects import ObjectKind
-from appliance.settings.section import Section
+from appliance.settings.section import Section, SomePath
 from appliance.settings.tls import AeTitle, Host, OverTls, check_host
 
 RESULT_SYSTEM = "urn:tandem:result"
@@ -64,7 +63,7 @@ class FolderDestination(DestinationSection):
 
     kind: Literal["folder"] = "folder"
     name: str = "archive"
-    folder: Path | None = None
+    folder: SomePath | None = None
     """Existing folder for the objects. None: ``archive`` in the state folder, which is made."""
     dicomdir: bool = False
     """Make each study's folder a DICOM file-set: a DICOMDIR, and file names by PS3.10 8.5."""
@@ -207,7 +206,7 @@ class Hl7Destination(ResultDestination, OverTls):
     filler_number: Literal["result", "order"] = "result"
     """Filler order number of a result (OBR-3, ORC-3): ``result`` is accession, assay and block, so
     that each result has one of its own; ``order`` is that of the order, where it has one."""
-    template: Path | None = None
+    template: SomePath | None = None
     """File with the segments of the message, one a line (docs/lis.md). None: those of `message`."""
 
     @model_validator(mode="after")

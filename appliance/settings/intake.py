@@ -7,15 +7,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from appliance.settings.section import Section
+from appliance.settings.section import Section, SomePath
 
 
 class Watch(Section):
     """The scanners' folders, and the conditions under which a file counts as complete."""
 
-    folder: Path = Path("scans")
+    folder: SomePath = Path("scans")
     """Output folder of the scanner, watched with its subfolders. Tandem never writes to it."""
-    folders: tuple[Path, ...] = ()
+    folders: tuple[SomePath, ...] = ()
     """Further folders, for several scanners or shares. Where one is away, only its own slides are
     held. With this setting alone, `folder` is not watched."""
     marker: str = ""
@@ -28,14 +28,14 @@ class Watch(Section):
     start_from_now: bool = False
     """Leave alone all files that are there at the first start with this setting. A file that
     changes later is taken up."""
-    rescan_seconds: Annotated[float, Field(gt=0)] = 60.0
+    rescan_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
     """Period of the full scan. File events are hints only: network shares send none."""
     polling: bool = False
     """Do not ask the system for file events, and scan each `poll_seconds`. For NFS and SMB."""
-    poll_seconds: Annotated[float, Field(gt=0)] = 10.0
+    poll_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
     """Period of the full scan where there are no file events. A scan that takes long is followed by
     a pause of four times its duration."""
-    stable_seconds: Annotated[float, Field(gt=0)] = 15.0
+    stable_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 15.0
     """Time for which size and modification time must not change. Scanners pause between regions."""
     patience_seconds: Annotated[float, Field(ge=0)] = 120.0
     """Time that a quiet but incomplete file may take to become a whole slide before a person is

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from appliance.settings.section import SomePath
 from appliance.settings.tls import OverTls, check_host
+
+_URL = re.compile(r"https?://[^@\s?#]+")
 
 
 def _check_url(value: str) -> str:
+    if not _URL.fullmatch(value):
+        raise ValueError(
+            "a web address begins with http:// or https://, and has no blank, '@', '?' or '#': "
+            "what stands there may be a secret, and settings are shown"
+        )
     check_host(urlsplit(value).hostname or "")
     return value
 
 
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^@\s?#]+$"), AfterValidator(_check_url)]
+Url = Annotated[str, AfterValidator(_check_url)]
 """URL without user, password and query: these may be secrets, and settings are printed."""
 
 
@@ -26,7 +34,7 @@ class WithSecret(OverTls):
 
     user: str | None = None
     """User, whose password is the secret. None: the secret is a bearer token over HTTP."""
-    secret_file: Path | None = None
+    secret_file: SomePath | None = None
     """File that holds the secret. It is read at each use and never printed."""
     secret_env: str | None = None
     """Environment variable that holds the secret, if there is no file."""

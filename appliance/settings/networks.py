@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from appliance.settings.section import Section
+from appliance.settings.section import Section, SomePath
 
 
 class ModelSettings(Section):
     """Weights of each network, and the device that runs them."""
 
-    tumor: Path | None = None
+    tumor: SomePath | None = None
     """Folder of weights for C (manifest.json + model.safetensors). It takes precedence over
     ``tandem weights use``. None: the weights selected there, else the reference weights."""
-    intensity: Path | None = None
+    intensity: SomePath | None = None
     """Folder of weights for L, with the same rule."""
-    segmentation: Path | None = None
+    segmentation: SomePath | None = None
     """Folder of weights for M, with the same rule."""
-    low_resolution: Path | None = None
+    low_resolution: SomePath | None = None
     """Folder of weights for the second reader that sees the whole HER2 slide (``tandem train
     reader``). None: the reference weights, where this distribution has some; else that reader says
     nothing."""
-    mil: Path | None = None
+    mil: SomePath | None = None
     """Folder of weights for the second reader that weighs the tiles of the whole HER2 slide
     (``tandem train reader`` with a system of multiple instances, docs/mil.md). None: it is off."""
-    mil_encoder: Path | None = None
+    mil_encoder: SomePath | None = None
     """Folder of the encoder whose bags trained these weights. None: the one that ships."""
-    interim: Path | None = None
+    interim: SomePath | None = None
     """Folder of weights for the interim reader (``tandem train interim``): a hint on HER2 from the
     H&E slide alone, which is never a score (docs/interim.md). None: it is off."""
-    interim_encoder: Path | None = None
+    interim_encoder: SomePath | None = None
     """Folder of the encoder whose bags trained these weights. None: the one that ships."""
-    calibrations: Path | None = None
+    calibrations: SomePath | None = None
     """Folder of this site's calibrations (``tandem calibrate``), with a folder per task. None:
     beside the installed weights, in the state folder."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

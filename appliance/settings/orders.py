@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from appliance.settings.section import Section
+from appliance.settings.section import Section, SomePath
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "accession": (
@@ -66,7 +65,7 @@ _FIELD = re.compile(r"[A-Z][A-Z0-9]{2}-\d{1,2}")
 class Orders(Section):
     """Orders as files, beside the worklist or instead of it. Tandem reads these files only."""
 
-    csv: Path | None = None
+    csv: SomePath | None = None
     """Table of the orders, one row for each order, block or slide. It is read again when it
     changes."""
     columns: dict[str, str] = Field(default={})
@@ -78,7 +77,7 @@ class Orders(Section):
     general: tuple[str, ...] = ()
     """Texts of procedures that ask for all stains of a case, such as ``["Breast biopsy"]``. Numbers
     of such an order are those of each result where no order names the stain itself."""
-    hl7: Path | None = None
+    hl7: SomePath | None = None
     """Folder of HL7 v2 messages, one or several in each file: OML^O21, OML^O33, ORM^O01."""
     hl7_accession: tuple[str, ...] = ("OBR-18", "SPM-30", "OBR-3", "ORC-3", "OBR-2", "ORC-2")
     """Fields of the messages that may hold the accession; the first one that is filled holds it."""

@@ -22,7 +22,7 @@ class Retention(Section):
     hour: Annotated[int, Field(ge=0, le=23)] = 3
     """Hour of the day, by the machine's local time, from which the daemon removes what is over.
     It comes after ``ledger.backup_hour``."""
-    free_gib: Annotated[float, Field(ge=0)] = 20.0
+    free_gib: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 20.0
     """Free space in GiB of the state folder below which working data go before their days are over,
     the oldest first, until so much is free; those of the last day stay. 0: never."""
     only_signed: bool = False

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, overload
@@ -19,6 +18,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 from appliance.errors import SettingsError
 from appliance.settings.cluster import Cluster
 from appliance.settings.network import Network, WithSecret
+from appliance.settings.section import read_toml
 from appliance.settings.settings import Settings
 from appliance.settings.tls import OverTls
 
@@ -79,6 +79,9 @@ def secret_files(settings: Settings) -> Iterator[tuple[str, Path]]:
     for name, section in sections.items():
         if isinstance(section, WithSecret) and section.secret_file is not None:
             yield f"secret_file of the {name}", section.secret_file
+    webhook = settings.alerts.webhook
+    if webhook is not None and webhook.url_file is not None:
+        yield "url_file of the alerts by webhook", webhook.url_file
     if settings.read_service is not None:
         yield "token_file of the read service", settings.read_service.token_file
     for name, section in sections.items():
@@ -108,8 +111,7 @@ def check_settings_file(file: Path, settings: Settings) -> None:
     if not file.stat().st_mode & _OTHERS:
         return
     secret = set(_secret_keys(settings))
-    with file.open("rb") as stream:
-        found = sorted(secret.intersection(_keys(tomllib.load(stream))))
+    found = sorted(secret.intersection(_keys(read_toml(file))))
     if found:
         raise SettingsError(
             f"{file}: holds a secret ('{found[0]}') and can be read by other users. Run: "

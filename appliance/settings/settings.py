@@ -6,6 +6,7 @@ keys and variables are refused. Each field states its unit, its default and the 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -32,11 +33,15 @@ from appliance.settings.orders import Orders
 from appliance.settings.read_service import ReadService
 from appliance.settings.retention import Retention
 from appliance.settings.scoring import Review, Scoring
+from appliance.settings.section import SomePath
 from appliance.settings.tls import Worklist
 from appliance.settings.workitems import WorkItems
 
 ORGANIZATION = r"^([^\s\\][^\x00-\x1f\x7f\\]{0,63})?$"
 """Name of an organization as DICOM has it (LO, PS3.5 6.2), or none."""
+
+_NO_ADDRESS = re.compile(r"\?|%[0-9A-Fa-f]{2}")
+"""Parts of a path that mean something else in the address of an SQLite database."""
 
 
 class Settings(BaseSettings):
@@ -54,7 +59,7 @@ class Settings(BaseSettings):
     or a destination (docs/destinations.md). Two assays ship and are off: name
     "appliance.assays.er.assay" and "appliance.assays.pr.assay" here (docs/er-pr.md). The first
     field: the kinds of `destinations` must be registered before these are validated."""
-    state_dir: Path = Path("tandem-state")
+    state_dir: SomePath = Path("tandem-state")
     """Folder of the ledger, the artifacts, the outbox and the default archive. Tandem writes to no
     other folder."""
     organization: Annotated[str, Field(pattern=ORGANIZATION)] = ""
@@ -64,7 +69,7 @@ class Settings(BaseSettings):
     """Least level of logged messages. Accessions appear at DEBUG only."""
     worker_deaths: Annotated[int, Field(ge=1)] = 3
     """Number of worker crashes on one slide after which it is quarantined."""
-    low_disk_gib: Annotated[float, Field(ge=0)] = 5.0
+    low_disk_gib: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
     """Free space in GiB of the state folder below which Tandem warns. A case of two large slides
     needs about 2 GiB of artifacts."""
     lanes: Lanes = Lanes()
@@ -99,6 +104,16 @@ class Settings(BaseSettings):
                 load_extensions(value)
         except SettingsError as err:
             raise ValueError(str(err)) from err
+        return value
+
+    @field_validator("state_dir")
+    @classmethod
+    def _ledger_has_an_address(cls, value: Path) -> Path:
+        if _NO_ADDRESS.search(str(value)):
+            raise ValueError(
+                "the ledger's address can hold no '?', and no '%' before two digits: rename the "
+                "folder"
+            )
         return value
 
     @field_validator("destinations")

@@ -10,14 +10,15 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
-    TomlConfigSettingsSource,
 )
 from pydantic_settings import SettingsError as NotReadError
 
 from appliance.errors import SettingsError
 from appliance.settings.environment import check_variables, not_read, variable_of
 from appliance.settings.secrets import check_settings_file
+from appliance.settings.section import read_toml
 from appliance.settings.settings import Settings
 
 SEARCHED = ("tandem.toml", "/etc/tandem/tandem.toml")
@@ -75,7 +76,7 @@ def load_settings(explicit: Path | None = None) -> Settings:
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
             if path is not None:
-                sources += (TomlConfigSettingsSource(settings_cls, toml_file=path),)
+                sources += (InitSettingsSource(settings_cls, read_toml(path)),)
             return sources
 
     try:

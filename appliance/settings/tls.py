@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from appliance.settings.section import Section
+from appliance.settings.section import Section, SomePath
 
 _TITLE = re.compile(r"(?=.*[^ ])[ -\[\]-~]{1,16}")
 
@@ -49,14 +48,14 @@ AeTitle = Annotated[str, AfterValidator(_check_title)]
 class OverTls(Section):
     """Timeout and TLS files of a connection."""
 
-    timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
+    timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
     """Timeout of connecting and of each answer."""
-    ca_file: Path | None = None
+    ca_file: SomePath | None = None
     """Certificate authorities of the peer (PEM). None: those of the system; over DICOMweb those of
     certifi."""
-    certificate: Path | None = None
+    certificate: SomePath | None = None
     """Own certificate (PEM), for a peer that requires one."""
-    key: Path | None = None
+    key: SomePath | None = None
     """Private key of the certificate (PEM, unencrypted), if it is not in the same file."""
 
     @model_validator(mode="after")

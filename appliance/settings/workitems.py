@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from appliance.settings.network import Network, Url
+from appliance.settings.section import SomePath
 
 
 class WorkItems(Network):
@@ -21,14 +21,14 @@ class WorkItems(Network):
     retrieve_url: Url | None = None
     """Base of WADO-RS, from which slides are fetched. None: `url`. A work item may name another
     path on one of these two servers, and no other server."""
-    folder: Path
+    folder: SomePath
     """Folder for the fetched slides, which Tandem writes. Name it among ``watch.folders`` too:
     slides are taken up from there as from a scanner's folder."""
     station: Annotated[str, Field(min_length=1, max_length=16)] = "TANDEM"
     """Own code as a station. Items that are scheduled for other stations are left alone."""
     codes: tuple[str, ...] = ()
     """Code values of work items that are taken. Empty: all."""
-    poll_seconds: Annotated[float, Field(gt=0)] = 10.0
+    poll_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
     """Period at which the server is asked."""
     patience_hours: Annotated[float, Field(gt=0)] = 72.0
     """Time after the claim at which an item that did not end is canceled. The slides stay, and a

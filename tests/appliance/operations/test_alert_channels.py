@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult
+from aiosmtpd.smtp import SMTP, AuthResult
 from fixtures.alerts import NOW, changed, lanes, stat_case
 from fixtures.judges import require_judge
 from fixtures.orthanc import free_port
@@ -30,10 +30,11 @@ from appliance.errors import AlertUnsentError
 from appliance.ledger.ledger import Ledger
 from appliance.line.alerting import Alerting
 from appliance.operations.alert_channels import Message, channels_of, send_mail
-from appliance.operations.alerts import AlertWatch
+from appliance.operations.alerts import AlertWatch, alert_lines, send_test
 from appliance.settings.alerts import AlertKind, Alerts, Mail, Webhook
-from appliance.settings.secrets import secret_files
+from appliance.settings.secrets import open_secrets, secret_files
 from appliance.settings.settings import Settings
+from appliance.settings.settings_file import load_settings
 
 SECRET = "a long secret"  # noqa: S105  of a made server
 
@@ -102,7 +103,9 @@ def posted() -> Iterator[tuple[list[dict[str, Any]], str]]:
     class Hook(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            bodies.append(json.loads(body) | {"auth": self.headers.get("Authorization")})
+            bodies.append(
+                json.loads(body) | {"auth": self.headers.get("Authorization"), "path": self.path}
+            )
             self.send_response(500 if self.path == "/broken" else 204)
             self.end_headers()
 
@@ -190,12 +193,93 @@ def test_mail_goes_over_starttls_with_the_password_and_names_no_patient(
         assert "broken" not in str(caught.value)
 
 
+@pytest.mark.parametrize("answers", [True, False], ids=["QUIT is answered", "it hangs up"])
+def test_mail_that_was_taken_is_sent_whatever_comes_after(
+    settings: Settings, ledger: Ledger, answers: bool
+) -> None:
+    class Server(SMTP):
+        async def smtp_QUIT(self, arg: str) -> None:  # noqa: N802
+            if answers:
+                await super().smtp_QUIT(arg)
+            else:
+                self.transport.close()
+
+    class Picky(Inbox):
+        async def handle_RCPT(  # noqa: N802
+            self, _server: object, _session: object, envelope: Any, address: str, _options: object
+        ) -> str:
+            if address.startswith("typo"):
+                return "550 no such user typo"
+            envelope.rcpt_tos.append(address)
+            return "250 taken"
+
+    box = Picky()
+    controller = Controller(box, hostname="127.0.0.1", port=free_port())
+    controller.factory = lambda: Server(box, hostname="127.0.0.1")  # type: ignore[method-assign]
+    controller.start()
+    mail = Mail(
+        host="127.0.0.1", port=controller.port, security="none", sender="a@lab.example",
+        to=("it@lab.example", "typo@lab.example"),
+    )  # fmt: skip
+    given = changed(settings, mail=mail, after_minutes=0)
+    lanes(settings, gpu="held")
+    try:
+        watch = AlertWatch(given)
+        for later in range(3):
+            watch.look(NOW + 3700 * later)
+        watch.close()
+        assert len(box.mails) == 1
+        said = "refused 1 of 2 recipients, code 550"
+        assert said in send_test(given)["mail"] and said in alert_lines(given)[0]
+        assert "typo" not in alert_lines(given)[0]
+        right = changed(settings, mail=mail.model_copy(update={"to": ("it@lab.example",)}))
+        assert send_test(right) == {"mail": ""}
+    finally:
+        controller.stop()
+
+
+def test_the_address_of_a_webhook_comes_from_a_file_that_nothing_shows(
+    tmp_path: Path, posted: tuple[list[dict[str, Any]], str]
+) -> None:
+    file, config = tmp_path / "hook", tmp_path / "tandem.toml"
+    config.write_text(f"state_dir = '{tmp_path}'\n[alerts.webhook]\nurl_file = '{file}'\n")
+    given = load_settings(config)
+    assert set(dict(secret_files(given)).values()) == {file}
+    for address, told in (
+        (f"{posted[1]}/a@b/c?v=1&sig=SECRET", ""),
+        (f"{posted[1].replace('http:', 'ftp:')}/SECRET", f"{file} holds no web address"),
+        ("http://127.0.0.1:1/SECRET?sig=SECRET", "the webhook: 127.0.0.1:1: POST failed"),
+    ):
+        file.write_text(f"{address}\n")
+        outcome = send_test(given)["webhook"]
+        assert outcome.startswith(told) or told in outcome
+        assert bool(outcome) == bool(told) and "SECRET" not in outcome
+    assert posted[0][0]["path"] == "/a@b/c?v=1&sig=SECRET"
+    assert [str(file) in line for line in open_secrets(given)] == [True]
+    file.chmod(0o600)
+    shown = CliRunner().invoke(app, ["config", "check", "--config", str(config)]).output
+    assert str(file) in shown and "SECRET" not in shown
+    file.unlink()
+    assert f"no secret in {file}" in send_test(given)["webhook"]
+    file.write_text("http://chat.lab/SECRET")
+    token = Webhook(url_file=file, secret_env="X")  # noqa: S106
+    with pytest.raises(AlertUnsentError, match="use https"):
+        channels_of(changed(given, webhook=token))["webhook"](
+            Message(kind="test", key="test", sentence="x", since=NOW)
+        )
+
+
 def test_a_host_that_is_none_is_told_and_holds_no_other_channel(
     settings: Settings, ledger: Ledger, tmp_path: Path
 ) -> None:
     url, mails = "https://chat..lab/hooks/secret", list[Message]()
     given = changed(settings, webhook=Webhook.model_construct(url=url), after_minutes=0)
-    watch = AlertWatch(given, {"mail": mails.append, "webhook": channels_of(given)["webhook"]})
+
+    def take(mail: Message) -> str:
+        mails.append(mail)
+        return ""
+
+    watch = AlertWatch(given, {"mail": take, "webhook": channels_of(given)["webhook"]})
     for later, lane in enumerate(("gpu", "cpu", "io")):
         lanes(settings, **{lane: f"{lane} is held"})
         watch.look(NOW + later)

@@ -30,13 +30,14 @@ class Told:
     ends: list[tuple[str, float]] = field(default_factory=list)
     down: bool = False
 
-    def __call__(self, message: Message) -> None:
+    def __call__(self, message: Message) -> str:
         if self.down:
             raise AlertUnsentError("the mail server is away")
         if message.ended:
             self.ends.append((message.key, message.ended))
         else:
             self.keys.append(message.key)
+        return ""
 
 
 @pytest.fixture

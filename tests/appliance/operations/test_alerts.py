@@ -47,10 +47,11 @@ class Told:
     messages: list[Message] = field(default_factory=list)
     down: bool = False
 
-    def __call__(self, message: Message) -> None:
+    def __call__(self, message: Message) -> str:
         if self.down:
             raise AlertUnsentError("the mail server is away")
         self.messages.append(message)
+        return ""
 
     @property
     def keys(self) -> list[str]:

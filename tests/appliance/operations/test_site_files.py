@@ -27,6 +27,7 @@ from appliance.settings.destinations import (
 )
 from appliance.settings.intake import Watch
 from appliance.settings.networks import ModelSettings
+from appliance.settings.section import SomePath
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
 
@@ -135,6 +136,18 @@ def test_the_commands_for_a_worker_start_no_second_daemon(tmp_path: Path) -> Non
     assert """--uid "$(stat -c %u '/data/my tandem')" """ in user
 
 
+def test_each_folder_that_is_made_can_be_entered(tmp_path: Path) -> None:
+    there = tmp_path / "srv"
+    there.mkdir(mode=0o700)
+    before = os.umask(0o077)  # that of the commands
+    try:
+        write_site(there / "a" / "b", Path("/mnt/scans"), Path("/data/tandem"), systemd=False)
+    finally:
+        os.umask(before)
+    modes = [path.stat().st_mode & 0o777 for path in (there, there / "a", there / "a" / "b")]
+    assert modes == [0o700, 0o755, 0o755]
+
+
 def test_nothing_else_beside_the_units_is_touched(tmp_path: Path) -> None:
     closed, link = tmp_path / "closed", tmp_path / "etc" / "systemd" / "system" / "masked.service"
     closed.write_text("others' own")
@@ -211,7 +224,7 @@ def test_all_weights_and_templates_in_home_folders_are_shown_to_who_reads_them()
     named = {
         name: f"/home/lab/{name}"
         for name, field in ModelSettings.model_fields.items()
-        if field.annotation == Path | None
+        if field.annotation == SomePath | None
     }
     assert {"tumor", "mil_encoder", "interim", "calibrations"} < set(named)
     lis = Hl7Destination(

@@ -81,6 +81,17 @@ def test_folders_inside_each_other(site: Path, changed: dict[str, str], named: s
     assert everything(site) == before
 
 
+def test_a_pair_that_is_processed_by_hand_writes_nothing_there(site: Path) -> None:
+    config = site / "tandem.toml"
+    config.write_text(f"state_dir = '{site}/state'\n[watch]\nfolder = '{site}/scans'\n")
+    before, out = everything(site), site / "link" / "out"
+    done = tandem(
+        "process", site / "file", site / "file", "--out", out, "--config", config, check=False
+    )
+    assert done.returncode == 1 and "to which nothing is written" in done.stderr
+    assert everything(site) == before
+
+
 def test_two_folders_whose_names_differ_by_case_are_two(site: Path) -> None:
     (site / "SCANS").mkdir()
     if len({path.stat().st_ino for path in (site / "SCANS", site / "scans")}) == 1:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
+from unicodedata import normalize
 
 import pytest
+from argon2 import PasswordHasher
 from typer.testing import CliRunner
 
 from appliance.cli.main import app
@@ -62,6 +65,32 @@ def test_what_is_wrong_is_one_line(
     code, output = command(tmp_path, *words, *stdin, password=f"{password}\n")
     assert code == 1 and told in output and "\n" not in output
     assert not (tmp_path / "state" / "users.json").exists()
+
+
+def test_a_password_that_is_not_in_utf_8_is_one_line(tmp_path: Path) -> None:
+    config = tmp_path / "tandem.toml"
+    config.write_text(f'state_dir = "{tmp_path / "state"}"\n')
+    words = ["users", "add", "a", "--role", "viewer", "--password-stdin", "--config", str(config)]
+    done = CliRunner().invoke(app, words, input="Wörter sind gut genug\n".encode("latin-1"))
+    assert isinstance(done.exception, SettingsError) and "not in UTF-8" in str(done.exception)
+    assert Users(Settings(state_dir=tmp_path / "state")).checked("a", "\udcf6") is None
+
+
+@pytest.mark.parametrize("kept", ["NFC", "NFD"])
+@pytest.mark.parametrize("typed", ["NFC", "NFD"])
+def test_an_accented_password_fits_however_a_machine_composes_it(
+    tmp_path: Path, kept: Literal["NFC", "NFD"], typed: Literal["NFC", "NFD"]
+) -> None:
+    users = Users(Settings(state_dir=tmp_path / "state"))
+    words = "Wörter sind gut genug"
+    users.add("new", "viewer", "New", normalize(kept, words))
+    users.add("old", "viewer", "Old", words)
+    text = json.loads(users.file.read_text())
+    text["users"][1]["password"] = PasswordHasher().hash(normalize(kept, words))  # as it was typed
+    users.file.write_text(json.dumps(text))
+    for name in ("new", "old"):
+        assert users.checked(name, normalize(typed, words)) is not None
+        assert users.checked(name, normalize(typed, f"{words}ö")) is None
 
 
 def test_two_users_are_not_one_person_and_a_broken_file_opens_nothing(tmp_path: Path) -> None:

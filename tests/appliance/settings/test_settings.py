@@ -20,6 +20,9 @@ PACS = (
 )
 
 
+HOOK = "[alerts.webhook]\n"
+
+
 def load(tmp_path: Path, text: str) -> Settings:
     path = tmp_path / "tandem.toml"
     path.write_text(text)
@@ -47,6 +50,17 @@ def load(tmp_path: Path, text: str) -> Settings:
         ('organization = "Lab\\\\East"\n', "'organization'"),
         (f"organization = '{65 * 'x'}'\n", "'organization'"),
         ("= 3", "not valid TOML"),
+        ("state_dir = ''\n", "'state_dir' = ''.*an empty path"),
+        ("[watch]\nfolders = ['/x', '']\n", "'watch.folders.1' = ''.*an empty path"),
+        ("[[destinations]]\nkind = 'folder'\nfolder = ''\n", "folder' = ''.*an empty path"),
+        ("state_dir = '/lab?'\n", "'state_dir' = '/lab\\?'.*rename the folder"),
+        ("state_dir = '/50%41'\n", "'state_dir' = '/50%41'.*rename the folder"),
+        ("[retention]\nfree_gib = inf\n", "'retention.free_gib' = inf.*finite"),
+        ("[watch]\npoll_seconds = inf\n", "'watch.poll_seconds' = inf.*finite"),
+        (HOOK + "url = 'https://chat/a?sig=pw'\n", "'alerts.webhook.url':.*url_file"),
+        (HOOK + "url = 'https://chat/a@b/c'\n", "'alerts.webhook.url':.*url_file"),
+        (HOOK, "name url or url_file"),
+        (WEB + "url = 'pacs'\n", "begins with http:// or https://"),
         ('\nstate_dir = "C:\\lab"\n', r"line 2.*Write paths with / or in single quotes"),
         ('\nstate_dir = "C:\\users"\n', r"line 2.*Write paths with / or in single quotes"),
     ],
@@ -54,6 +68,26 @@ def load(tmp_path: Path, text: str) -> Settings:
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(SettingsError, match=f"(?s){message}"):
         load(tmp_path, text)
+
+
+def test_a_settings_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "tandem.toml"
+    path.write_text("organization = 'Präparate'\n", encoding="utf-8-sig")
+    assert load_settings(path).organization == "Präparate"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "cp1252"])
+def test_a_settings_file_in_another_encoding_says_the_remedy(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "tandem.toml"
+    path.write_text("\norganization = 'Präparate'\n", encoding=encoding)
+    with pytest.raises(SettingsError, match=r"not in UTF-8\. Save the file as UTF-8\.$"):
+        load_settings(path)
+
+
+def test_an_empty_variable_is_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_STATE_DIR", "")
+    with pytest.raises(SettingsError, match=r"TANDEM_STATE_DIR: 'state_dir' = '': .*an empty path"):
+        load_settings()
 
 
 MAIL = "[alerts.mail]\nsender = 'a@b'\nto = ['a@b']\nhost = "
