@@ -18,7 +18,8 @@ DAY_S = 86400.0
 class Scan:
     """A scan of a slide.
 
-    `scanned_at` is the wall time of the scan; the start of a day where only the day is known.
+    `scanned_at` is the wall time of the scan; the start of a day where only the day is known, below
+    0 where not even that is (`slides.scan_time.UNKNOWN`).
     `passed`: the scan passed inspection. `came_at` is when Tandem first saw it, `chosen_at` when a
     person chose it among those that were there then; 0.0 where nobody did. `chosen_over` is the
     highest id of these, 0 where it is not known.
@@ -53,7 +54,7 @@ class Scan:
 class Standing:
     """Scans of one stain of a block.
 
-    `place` is the scan that stands for the slide. `rivals` are scans of one day whose order nothing
+    `place` is the scan that stands for the slide. `rivals` are scans whose order nothing
     tells; a person chooses, and nothing stands until then. `coming` are scans that did not pass
     inspection yet and may take the place. `replaced` names the scan that took the place of each of
     the others.
@@ -70,6 +71,8 @@ NOTHING = Standing()
 
 def is_newer(scan: Scan, other: Scan) -> bool:
     """Return whether a scan is newer than another for certain."""
+    if min(scan.scanned_at, other.scanned_at) < 0:
+        return False
     if scan.day != other.day:
         return scan.day > other.day
     return scan.has_time and other.has_time and scan.scanned_at > other.scanned_at

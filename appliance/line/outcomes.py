@@ -36,7 +36,8 @@ class StepTime:
 class IdentifiedSlide:
     """Outcome of *identify*: facts, identity, patient, and words of the sidecar for later steps.
 
-    `scanned_at` is the time of the scan by the header (`slides.scan_time`), 0.0 where none is told.
+    `scanned_at` is the time of the scan by the header (`slides.scan_time`), 0.0 where none is told,
+    `UNKNOWN` where its day is not certain.
     `order_note` and `header_notes` are for the slide's timeline, `order_problems` for that of the
     first slide that has them.
     """

@@ -2,7 +2,7 @@
 
 Headers state the wall time of the scanner, mostly without a zone. It is counted here as if it were
 UTC, so that scans of one site compare. The start of a day (00:00:00) stands for a day whose time is
-not told.
+not told, `UNKNOWN` for a date of which the header does not tell which number is the month.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 
 EARLIEST_YEAR = 1990
 """Earlier dates are those of a clock that was never set."""
+UNKNOWN = -1.0
+"""Time of a scan whose day can be one of two: it has no order among other scans."""
 _DAY_FIRST = ("mirax.GENERAL.SLIDE_CREATIONDATETIME",)
 _ONE_TEXT = (
     "dicom.AcquisitionDateTime",
@@ -29,17 +31,26 @@ _TWO_TEXTS = (
     ("dicom.AcquisitionDate", "dicom.AcquisitionTime"),
     ("dicom.ContentDate", "dicom.ContentTime"),
 )
-_YEAR_FIRST = re.compile(r"(?P<year>\d{4})[-:/.]?(?P<month>\d{2})[-:/.]?(?P<day>\d{2})")
-_YEAR_LAST = re.compile(r"(?P<a>\d{1,2})[-/.](?P<b>\d{1,2})[-/.](?P<year>\d{4}|\d{2})(?!\d)")
-_TIME = re.compile(
-    r"(?P<hour>\d{2}|\d(?=:)):?(?P<minute>\d{2})(?::?(?P<second>\d{2}))?(?:\.\d*)?\s*(?P<half>[AaPp][Mm])?"
+_MONTH_FIRST = ("aperio.Date",)
+_YEAR_FIRST = re.compile(
+    r"(?P<year>\d{4})(?:(?P<month>\d{2})(?P<day>\d{2})"
+    r"|(?P<mark>[-:/.]) ?(?P<m>\d{1,2})(?P=mark) ?(?P<d>\d{1,2})(?!\d))"
 )
+_YEAR_LAST = re.compile(
+    r"(?P<a>\d{1,2})(?P<mark>[-/.]) ?(?P<b>\d{1,2})(?P=mark) ?(?P<year>\d{4}|\d{2})(?!\d)"
+)
+_TIME = re.compile(
+    r"(?P<hour>\d{2}|\d(?=:)):?(?P<minute>\d{2})(?::?(?P<second>\d{2}))?(?:\.\d*)?\s*(?P<rest>.*)"
+)
+_HALF = re.compile(r"([AaPp])\.?\s?[Mm]\.?")
+_ZONE = re.compile(r"(?:Z|UTC|GMT|[A-Z]{2,3}T)?\s*(?:[-+]\d{2}:?\d{2})?")
+"""Rest of a time without a marker of the half of the day."""
 
 
 def scan_time(properties: Mapping[str, str]) -> float:
     """Return the time of the scan in seconds since the epoch; 0.0 where the header tells none.
 
-    `properties` are OpenSlide's.
+    `UNKNOWN` where day and month cannot be told apart. `properties` are OpenSlide's.
     """
     texts = [(key, properties.get(key, "")) for key in _DAY_FIRST + _ONE_TEXT]
     two = [
@@ -47,9 +58,9 @@ def scan_time(properties: Mapping[str, str]) -> float:
     ]
     # The scanner's own words come before those that any program writes into a TIFF file.
     for key, text in [*texts[:-1], *two, texts[-1]]:
-        found = _moment(text.strip(), day_first=key in _DAY_FIRST)
-        if found is not None and found.year >= EARLIEST_YEAR:
-            return found.timestamp()
+        found = _moments(text.strip(), key)
+        if found and found[0].year >= EARLIEST_YEAR:
+            return found[0].timestamp() if len(found) == 1 else UNKNOWN
     return 0.0
 
 
@@ -62,27 +73,53 @@ def day_of_file(modified_ns: int) -> float:
     return datetime(local.year, local.month, local.day, tzinfo=UTC).timestamp()
 
 
-def _moment(text: str, *, day_first: bool) -> datetime | None:
+def _moments(text: str, key: str) -> list[datetime]:
+    """Return what a text can mean: nothing, one moment, or two where its order is not known."""
     date = _YEAR_FIRST.match(text) or _YEAR_LAST.match(text)
     if date is None:
-        return None
+        return []
     parts = date.groupdict()
     year = int(parts["year"])
-    if "month" in parts:
-        month, day = int(parts["month"]), int(parts["day"])
-    else:
+    rest = text[date.end() :].lstrip(" Tt.,")
+    if "a" in parts:
         year += 2000 * (year < 100)
-        month, day = int(parts["a"]), int(parts["b"])
-        if day_first or month > 12:
-            month, day = day, month
-    time = _TIME.match(text[date.end() :].lstrip(" Tt"))
-    hour, minute, second = 0, 0, 0
-    if time is not None:
-        hour, minute = int(time["hour"]), int(time["minute"])
-        second = int(time["second"] or 0)
-        if time["half"]:
-            hour = hour % 12 + 12 * (time["half"].lower() == "pm")
+        a, b = int(parts["a"]), int(parts["b"])
+        days = [(a, b), (b, a)]  # month and day
+        if key in _DAY_FIRST or a > 12:
+            days = days[1:]
+        elif key in _MONTH_FIRST or b > 12 or a == b:
+            days = days[:1]
+        elif parts["mark"] != "/":  # no locale has the month first before points or dashes
+            days = days[1:]
+        elif _is_american(date.group(), rest):
+            days = days[:1]
+    else:
+        days = [(int(parts["month"] or parts["m"]), int(parts["day"] or parts["d"]))]
+    hour, minute, second = _clock(rest)
     try:
-        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        return [datetime(year, *day, hour, minute, second, tzinfo=UTC) for day in days]
     except ValueError:
-        return None
+        return []
+
+
+def _is_american(date: str, rest: str) -> bool:
+    """Return whether a date with slashes is written as in the US: ``4/9/2026 1:16:14 PM``.
+
+    Without zeros, and with AM or PM in capitals. Most other countries that write slashes write the
+    day first, with zeros, with 24 hours, or as ``p.m.``.
+    """
+    return not re.search(r"(?<!\d)0", date) and re.search(r"\d ?[AP]M$", rest) is not None
+
+
+def _clock(text: str) -> tuple[int, int, int]:
+    """Return hour, minute and second; zeros where no time is told, or not which half of the day."""
+    time = _TIME.match(text)
+    if time is None:
+        return 0, 0, 0
+    hour, minute, second = int(time["hour"]), int(time["minute"]), int(time["second"] or 0)
+    half = _HALF.match(time["rest"])
+    if half is not None:
+        hour = hour % 12 + 12 * (half[1].lower() == "p")
+    elif hour <= 12 and not _ZONE.fullmatch(time["rest"].strip()):
+        return 0, 0, 0
+    return hour, minute, second

@@ -27,6 +27,7 @@ WIDTH, HEIGHT, TILE_WIDTH, SUB_DIRECTORIES, NDPI_FLAG, FIRST_PRIVATE = (
     32768,
 )
 COMPRESSION, UNCOMPRESSED = 259, 1
+SAMPLES, ROWS, PLANAR, TILE_HEIGHT = 277, 278, 284, 323
 LAST_BYTES = 64
 """Last bytes of a compressed tile that are never all zero; some writers pad tiles with a few."""
 OFFSETS, COUNTS = (324, 273), (325, 279)
@@ -121,9 +122,11 @@ class TiffIndex:
             raise TiffIndexError("no directory")
         return found
 
-    def numbers(self, entry: Entry) -> NDArray[np.uint64]:
-        """Return the values of a tag of whole numbers."""
+    def numbers(self, entry: Entry, most: int = MOST_DIRECTORIES) -> NDArray[np.uint64]:
+        """Return the values of a tag of whole numbers, which has `most` at most."""
         width = _WHOLE.get(entry.kind)
+        if entry.count > most:
+            raise TiffIndexError("a tag has too many values")
         if width is None:
             raise TiffIndexError("a tag has values of another type")
         if entry.value is not None:
@@ -133,16 +136,45 @@ class TiffIndex:
 
     def spans(self, directory: dict[int, Entry]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """Return the offsets and byte counts of a directory's tiles or strips."""
-        for offsets, counts in zip(OFFSETS, COUNTS, strict=True):
+        for offsets, counts, of_tiles in zip(OFFSETS, COUNTS, (True, False), strict=True):
             if offsets in directory:
-                starts = self.numbers(directory[offsets])
+                needed = self._tiles(directory) if of_tiles else self._strips(directory)
+                starts = self.numbers(directory[offsets], needed)
+                # Some programs state fewer rows than their single strip has.
+                if of_tiles and len(starts) < needed:
+                    raise TiffIndexError("a directory lacks tiles")
                 if counts not in directory:  # allowed for a single strip
                     return starts, np.ones_like(starts)
-                sizes = self.numbers(directory[counts])
+                sizes = self.numbers(directory[counts], needed)
                 if len(starts) != len(sizes):
                     raise TiffIndexError("as many offsets as byte counts are needed")
                 return starts, sizes
         raise TiffIndexError("a directory has neither tiles nor strips")
+
+    def _tiles(self, directory: dict[int, Entry]) -> int:
+        """Return the number of tiles that cover the image of a directory."""
+        across, down = (
+            -(-self._one(directory, edge) // max(1, self._one(directory, tile)))
+            for edge, tile in ((WIDTH, TILE_WIDTH), (HEIGHT, TILE_HEIGHT))
+        )
+        return across * down * self._planes(directory)
+
+    def _strips(self, directory: dict[int, Entry]) -> int:
+        """Return the number of strips that cover the image of a directory."""
+        height = self._one(directory, HEIGHT)
+        rows = self._one(directory, ROWS) or height  # not stated: a single strip
+        return max(1, -(-height // max(1, rows))) * self._planes(directory)
+
+    def _planes(self, directory: dict[int, Entry]) -> int:
+        """Return how many planes an image has: one for each sample of a px, or one of all."""
+        return max(1, self._one(directory, SAMPLES)) if self._one(directory, PLANAR) == 2 else 1
+
+    def _one(self, directory: dict[int, Entry], tag: int) -> int:
+        """Return the value of a tag that has one; 0 where it is not stated."""
+        if tag not in directory:
+            return 0
+        values = self.numbers(directory[tag], 1)
+        return int(values[0]) if len(values) else 0
 
     def ends(self) -> Iterator[int]:
         """Yield the end of the furthest tile of each directory."""

@@ -74,7 +74,7 @@ _ORDER = (
 )
 _SAME = "Both slides show the same section ({detail}): one of them is not what it is named for."
 _SET = "Look at both labels, then: tandem identify set SLIDE --stain … --by … --why …"
-_SCANS = "Two scans of the {stain} slide were made on the same day: {slides}."
+_SCANS = "It is not certain which scan of the {stain} slide is newer: {slides}."
 _CHOOSE = "Choose one: tandem identify keep SLIDE --by … --why …"
 _UNPAIRED = "A person said that {slides} do not belong together."
 _PAIR = "To pair two slides: tandem identify pair HE IHC --by … --why …"

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from appliance.domain import HE, HER2
 from appliance.intake.arrange import DAY_S, Scan, Standing, is_newer, standings
+from appliance.slides.scan_time import UNKNOWN
 
-TIMES = st.sampled_from([0.0, DAY_S, DAY_S + 1, DAY_S + 2, 2 * DAY_S, 2 * DAY_S + 1])
+TIMES = st.sampled_from([UNKNOWN, 0.0, DAY_S, DAY_S + 1, DAY_S + 2, 2 * DAY_S, 2 * DAY_S + 1])
 SCANS = st.lists(
     st.builds(
         Scan,
@@ -45,6 +46,13 @@ def test_the_time_of_a_day_decides_where_both_headers_tell_it() -> None:
     assert stand(scan(1, 3, 60.0), scan(2, 3, 120.0)).place == 2
     assert stand(scan(1, 3), scan(2, 3, 120.0)).rivals == (1, 2)
     assert stand(scan(1, 3), scan(2, 3)) == Standing(rivals=(1, 2))
+
+
+def test_a_scan_whose_day_is_not_certain_is_a_rival_of_any_other() -> None:
+    unknown = replace(scan(2, 3), scanned_at=UNKNOWN)
+    assert stand(scan(1, 3), unknown, scan(3, 4)) == Standing(rivals=(2, 3), replaced={1: 3})
+    assert stand(unknown, replace(unknown, slide_id=5)).rivals == (2, 5)
+    assert stand(scan(1, 3), replace(unknown, chosen_at=10.0)) == Standing(place=2, replaced={1: 2})
 
 
 def test_a_choice_counts_for_the_scans_that_were_there() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.slides.scan_time import day_of_file, scan_time
+from appliance.slides.scan_time import UNKNOWN, day_of_file, scan_time
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,46 @@ from appliance.slides.scan_time import day_of_file, scan_time
 def test_headers_of_scanners(properties: dict[str, str], told: str) -> None:
     wanted = datetime.fromisoformat(told).replace(tzinfo=UTC).timestamp()
     assert scan_time(properties) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("4/29/2014 1:16:14 PM", "2014-04-29 13:16:14"),
+        ("4/9/2014 1:16:14 PM", "2014-04-09 13:16:14"),
+        ("05.02.2026 09:10:11", "2026-02-05 09:10:11"),
+        ("5. 2. 2026. 9:10:11", "2026-02-05 09:10:11"),
+        ("05-02-2026 09:10:11", "2026-02-05 09:10:11"),
+        ("29/04/2026 01:16:14 p. m.", "2026-04-29 13:16:14"),
+        ("29/04/2026 01:16:14 p.m.", "2026-04-29 13:16:14"),
+        ("29/04/2026 12:16:14 a.\N{NO-BREAK SPACE}m.", "2026-04-29 00:16:14"),
+        ("05/05/2026 13:16:14", "2026-05-05 13:16:14"),
+        ("2026/4/29 13:16:14", "2026-04-29 13:16:14"),
+        ("2026. 04. 29. 13:16:14", "2026-04-29 13:16:14"),
+        # Which half of the day it was is not known.
+        ("2026-04-29 \uc624\ud6c4 1:16:14", "2026-04-29 00:00:00"),
+        ("29/4/2026 1:16:14 \u03bc\u03bc", "2026-04-29 00:00:00"),
+        ("2026/4/29 13:16:14 \u03bc\u03bc", "2026-04-29 13:16:14"),
+    ],
+)
+def test_dates_of_other_countries(text: str, told: str) -> None:
+    wanted = datetime.fromisoformat(told).replace(tzinfo=UTC).timestamp()
+    assert scan_time({"ventana.ScanDate": text}) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "05/02/2026 09:10:11",
+        "5/2/2026 13:10:11",
+        "05/02/2026 01:16:14 p. m.",
+        "05/02/2026 1:16:14 PM",
+        "5/2/2026 1:16:14 pm",
+        "5/2/2026",
+    ],
+)
+def test_a_day_that_may_be_the_month_has_no_order(text: str) -> None:
+    assert scan_time({"ventana.ScanDate": text}) == UNKNOWN
 
 
 @pytest.mark.parametrize(

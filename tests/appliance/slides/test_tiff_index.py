@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +113,38 @@ def test_an_index_that_runs_in_a_circle_or_claims_much_ends(tmp_path: Path) -> N
     assert not whole(path)
     path.write_bytes(head + bytes(1000))  # the length was reserved, and nothing written yet
     assert not whole(path)
+
+
+@pytest.mark.parametrize("changed", [(324,), (324, 325), (330,)])
+def test_a_count_that_the_picture_does_not_have_is_refused_before_it_is_read(
+    tmp_path: Path, changed: tuple[int, ...]
+) -> None:
+    many, planes = 1 << 20, {284: 2, 277: 3}
+    for count, more in ((many, {}), (15, {}), (16, planes), (49, planes)):
+        if 330 in changed and count != many:
+            continue
+        sizes = {256: 64, 257: 64, 322: 16, 323: 16} | more
+        counts = {324: 48 if more else 16, 325: 48 if more else 16, 330: 1}
+        counts |= dict.fromkeys(changed, count)
+        tags = {tag: entry(tag, value) for tag, value in sizes.items()}
+        tags |= {tag: entry(tag, 4096, count=number) for tag, number in counts.items() if tag < 330}
+        if 330 in changed:
+            tags[330] = entry(330, 4096, count=many)
+        body = b"".join(tags[tag] for tag in sorted(tags))
+        path = tmp_path / "a.tif"
+        head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + body + bytes(4)
+        path.write_bytes(head + bytes(4096 + 4 * many))
+        tracemalloc.start()
+        assert not whole(path)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < many, count
+
+
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("layout", [{"tile": (16, 16)}, {"rowsperstrip": 24}])
+def test_edges_and_planes_count(tmp_path: Path, planar: bool, layout: dict[str, object]) -> None:
+    image = np.ones((3, 50, 40) if planar else (50, 40, 3), dtype=np.uint8)
+    path, config = tmp_path / "a.tif", "separate" if planar else "contig"
+    tifffile.imwrite(path, image, photometric="rgb", planarconfig=config, metadata=None, **layout)
+    assert whole(path)
