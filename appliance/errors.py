@@ -249,17 +249,19 @@ class DestinationRejectedError(PermanentError):
 class SlideError(PermanentError):
     """A slide cannot be used; it is quarantined with `reason`, its file is left alone.
 
-    The message is the sentence of the reason with its remedy.
+    The message is the sentence of the reason with its remedy. `path` is that of a slide whose file
+    is gone.
     """
 
-    def __init__(self, reason: QuarantineReason, detail: str = "") -> None:
+    def __init__(self, reason: QuarantineReason, detail: str = "", path: str = "") -> None:
         self.reason = reason
         self.detail = detail
+        self.path = path
         super().__init__(say("slide-error", reason, {"detail": detail}))
 
-    def __reduce__(self) -> tuple[type[SlideError], tuple[QuarantineReason, str]]:
+    def __reduce__(self) -> tuple[type[SlideError], tuple[QuarantineReason, str, str]]:
         # Errors come back from worker processes by pickle.
-        return (type(self), (self.reason, self.detail))
+        return (type(self), (self.reason, self.detail, self.path))
 
 
 def text_of(err: BaseException) -> str:

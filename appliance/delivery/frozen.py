@@ -17,10 +17,10 @@ from typing import TypeAlias
 from appliance.artifacts import ArtifactKey, ArtifactStore, is_as_written
 from appliance.domain import QuarantineReason, SlideFacts
 from appliance.errors import SlideError, SourceChangedError
-from appliance.slides.files import fingerprints, slide_files
+from appliance.slides.files import fingerprints, modified_ns, slide_files
 from appliance.slides.general import open_handle
 from appliance.slides.header import BOUNDED, bounds_offset
-from appliance.slides.places import place_of
+from appliance.slides.places import daemons_path, place_of
 from dicom.header import read_volumes, write_header
 
 SOURCE = "source"
@@ -37,21 +37,22 @@ def signature(path: Path) -> Signature:
     Raises
     ------
     SlideError
-        UNREADABLE, if a file is gone.
+        VANISHED, if a file is gone.
     OSError
         If the file system fails.
     """
     try:
         return tuple(_file_signature(file) for file in slide_files(path))
     except FileNotFoundError as err:
-        raise SlideError(QuarantineReason.UNREADABLE, "a file of it is gone") from err
+        gone = daemons_path(path)
+        raise SlideError(QuarantineReason.VANISHED, "a file of it is gone", gone) from err
 
 
 def _file_signature(file: Path) -> tuple[int, int, int, int]:
     # Opened: network file systems ask the server for the attributes of a file that is opened.
     with file.open("rb") as stream:
         facts = os.fstat(stream.fileno())
-    return facts.st_size, facts.st_mtime_ns, facts.st_ino, facts.st_ctime_ns
+    return facts.st_size, modified_ns(facts), facts.st_ino, facts.st_ctime_ns
 
 
 @contextmanager
@@ -65,7 +66,7 @@ def same_source(facts: SlideFacts, store: ArtifactStore) -> Iterator[None]:
     SourceChangedError
         If they are not; nothing that the block read may be kept.
     SlideError
-        UNREADABLE, if a file is gone.
+        VANISHED, if a file is gone.
     """
     path = place_of(facts.path)
     before = signature(path)
@@ -90,7 +91,7 @@ def require_identified(facts: SlideFacts, store: ArtifactStore) -> Signature:
     SourceChangedError
         If they are other files.
     SlideError
-        UNREADABLE, if a file is gone.
+        VANISHED, if a file is gone.
     """
     path = place_of(facts.path)
     found = signature(path)
@@ -150,7 +151,7 @@ def freeze_source(facts: SlideFacts, store: ArtifactStore) -> tuple[datetime, li
     dicom.errors.DicomError
         If the headers of a DICOM slide cannot be read, or a value of them cannot be repeated.
     SlideError
-        UNREADABLE, if the slide is gone and was not frozen.
+        VANISHED, if the slide is gone and was not frozen.
     SourceChangedError
         If the slide's file is another one by now.
     ValueError
@@ -163,7 +164,7 @@ def freeze_source(facts: SlideFacts, store: ArtifactStore) -> tuple[datetime, li
         path = place_of(facts.path)
         with store.writing(key) as folder, same_source(facts, store):
             # Time of the file: the dates of headers have no time zone.
-            (folder / SCANNED_NAME).write_text(str(int(path.stat().st_mtime)))
+            (folder / SCANNED_NAME).write_text(str(modified_ns(path.stat()) // 10**9))
             headers = read_volumes(slide_files(path)) if facts.is_dicom else []
             for number, header in enumerate(headers):
                 write_header(header, folder / f"{number:02d}.dcm")

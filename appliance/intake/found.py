@@ -13,7 +13,7 @@ from appliance.intake.listing import Folder, ListedFile
 from appliance.intake.path_names import name_of, suffix_of
 from appliance.intake.series import Part, has_base
 from appliance.slides.dicom_header import header_of
-from appliance.slides.files import SLIDE_SUFFIXES, data_of_mrxs, may_be_dicom
+from appliance.slides.files import SLIDE_SUFFIXES, data_of_mrxs, may_be_dicom, modified_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def found_file(path: str) -> FoundSlide | None:
 
 def _listed(path: str) -> ListedFile:
     facts = os.stat(path)  # noqa: PTH116  paths are text here
-    return ListedFile(path, facts.st_size, facts.st_mtime_ns)
+    return ListedFile(path, facts.st_size, modified_ns(facts))
 
 
 def _header(file: ListedFile) -> Part:

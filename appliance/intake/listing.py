@@ -18,7 +18,7 @@ from typing import NamedTuple
 from appliance.intake.formats import OTHER, UNREADABLE_SUFFIXES, channels_of
 from appliance.intake.path_names import is_below, name_of, suffix_of
 from appliance.slides.dicom_header import header_of
-from appliance.slides.files import SLIDE_SUFFIXES, may_be_dicom
+from appliance.slides.files import SLIDE_SUFFIXES, may_be_dicom, modified_ns
 from appliance.slides.junk import is_junk
 
 DICOM_START_BYTES = 132
@@ -154,7 +154,7 @@ class Listing:
             if self._lists(os.path.realpath(entry.path)):
                 return
         if stat.S_ISREG(facts.st_mode):
-            file = ListedFile(entry.path, facts.st_size, facts.st_mtime_ns)
+            file = ListedFile(entry.path, facts.st_size, modified_ns(facts))
             folder.files.append(file)
             if _is_of_no_format(file):
                 self.formats[OTHER] += 1

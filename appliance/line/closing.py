@@ -25,7 +25,7 @@ from appliance.errors import (
     text_of,
 )
 from appliance.intake.block import ANALYZED, all_read, hold, leave_block
-from appliance.intake.content import lose_slide
+from appliance.intake.content import has_copy, lose_slide
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, fact, id_of, params_of, set_reason
 from appliance.ledger.transaction import Transaction
@@ -134,10 +134,13 @@ def fail_case(
 def fail_step(context: StepContext, job: Job[CaseRow], err: Exception) -> None:
     """Set a case aside for an error that its step raised.
 
-    A slide that cannot be converted again, as its file is gone, keeps no result from going out.
+    A slide that cannot be converted again, as its file is gone, keeps no result from going out. One
+    that was moved, and is there under another path, is read from there.
     """
     log_failure(job.row, err)
-    if isinstance(err, SlideError) and _go_on_without_slides(context, job):
+    if isinstance(err, SlideError) and (
+        _go_on_without_slides(context, job) or _go_on_with_copy(context, job, err.path)
+    ):
         return
     message: Any = text_of(err)
     if isinstance(err, SlideError):
@@ -156,6 +159,27 @@ def _go_on_without_slides(context: StepContext, job: Job[CaseRow]) -> bool:
             row.worker_crashes = row.step_tries = 0
             set_reason(row)
     return bool(slides)
+
+
+def _go_on_with_copy(context: StepContext, job: Job[CaseRow], path: str) -> bool:
+    """Let the copy of a case's slide whose file is gone take its place; return whether it has one.
+
+    The case waits until the copy is read.
+    """
+    now = context.clock()
+    with context.ledger.transaction() as tx:
+        slide = tx.slide_of_path(path) if path else None
+        mine = {id_of(each) for each in job.slides.values()}
+        if slide is None or id_of(slide) not in mine or not has_copy(tx, slide):
+            return False
+        row = _released_case(tx, job.row)
+        if row is not None:
+            set_reason(slide, QuarantineReason.VANISHED)
+            reason = slide.reason
+            tx.advance(slide, SlideState.QUARANTINED, now=now, code="set-aside", reason=reason)
+            leave_block(tx, slide, (slide.accession, slide.block, slide.stain), now)
+            lose_slide(tx, slide, now)
+    return True
 
 
 def hold_case(context: StepContext, job: Job[CaseRow], err: CaseHeldError) -> None:

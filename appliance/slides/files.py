@@ -38,6 +38,18 @@ _AWAY = frozenset({errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCON
 """Errors of a share that is away for a while."""
 
 
+LATEST_NS = (1 << 63) - 1
+"""Latest time, in ns, that the ledger holds, of the year 2262; the earliest is as far from 1970."""
+
+
+def modified_ns(facts: os.stat_result) -> int:
+    """Return the time of a file's last change in ns, as far from 1970 as the ledger holds.
+
+    Servers tell 1601 for a time that they do not know.
+    """
+    return max(-LATEST_NS, min(facts.st_mtime_ns, LATEST_NS))
+
+
 def may_be_dicom(name: str) -> bool:
     """Return whether a file of this name may be a DICOM file; its first bytes decide.
 

@@ -6,8 +6,10 @@ import errno
 import os
 import shutil
 import sqlite3
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,11 @@ from fixtures.site import PATIENCE_S, WINDOW_S, Site
 import appliance.intake.changes
 import appliance.intake.found
 import appliance.intake.pending
+from appliance.artifacts import ArtifactStore
+from appliance.delivery.frozen import freeze_source, remember_source, signature
+from appliance.domain import SlideFacts
 from appliance.errors import SlideError
+from appliance.intake.arrange import DAY_S
 from appliance.intake.listing import ListedFile, Listing
 from appliance.intake.watch import FolderWatch
 from appliance.ledger.ledger import Ledger
@@ -25,6 +31,7 @@ from appliance.ledger.tables import SlideRow
 from appliance.ledger.transaction import Transaction
 from appliance.line.analyze_slide import identify_slide
 from appliance.settings.settings import Settings
+from appliance.slides.scan_time import day_of_file
 
 TIFF = (
     b"II*\0\x08\0\0\0\4\0"
@@ -292,6 +299,62 @@ def test_a_scan_leaves_no_trace_on_the_files(site: Site, real: Path) -> None:
     # OpenSlide's reads are seen in the time of access, as anybody's are.
     assert [facts[1:] for facts in times().values()] == [facts[1:] for facts in before.values()]
     assert list(times()) == list(before)
+
+
+def test_a_slide_that_is_away_for_a_moment_comes_back(site: Site) -> None:
+    path = site.scans / "day" / "S26-1_A1_HE.svs"
+    path.parent.mkdir()
+    path.write_bytes(TIFF)
+    site.arrive()
+    path.parent.rename(site.state / "away")
+    with pytest.raises(SlideError) as raised:
+        identify_slide(path, Settings(state_dir=site.state))
+
+    def set_aside(row: SlideRow) -> None:
+        row.state, row.reason = SlideState.QUARANTINED, raised.value.reason
+
+    site.set("day/S26-1_A1_HE.svs", set_aside)
+    assert set(site.run(WINDOW_S).values()) == {"quarantined"}
+    (site.state / "away").rename(path.parent)
+    site.run()
+    assert set(site.run(WINDOW_S).values()) == {"arrived"}
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Site]:
+    """A site on a file system that holds any time."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        made = Site(Path(folder))
+        yield made
+        made.ledger.close()
+
+
+@pytest.mark.parametrize("year", [1601, 3000, 10_000])
+def test_a_slide_of_an_odd_time_is_taken_in(in_memory: Site, year: int) -> None:
+    site = in_memory
+    path, years_s = site.scans / "S26-1_A1_HE.svs", round((year - 1970) * 365.2425 * 86400)
+    path.write_bytes(TIFF)
+    os.utime(path, ns=(0, years_s * 10**9))
+    assert abs(path.stat().st_mtime - years_s) < DAY_S
+    assert site.arrive() == {path.name: "arrived"}
+    before = site.rows()[path.name]
+    assert site.run(WINDOW_S) == {path.name: "arrived"}
+    assert day_of_file(before.modified_ns) % DAY_S == 0
+    facts = SlideFacts(
+        path=str(path),
+        fingerprint="odd",
+        format="svs",
+        width_px=1,
+        height_px=1,
+        mpp=0.25,
+        level_count=1,
+        is_dicom=False,
+    )
+    store = ArtifactStore(site.state)
+    remember_source(facts, signature(path), store)
+    scanned, _ = freeze_source(facts, store)
+    assert scanned.timestamp() // DAY_S == day_of_file(before.modified_ns) // DAY_S
+    assert signature(path)[0][1] == before.modified_ns
 
 
 def wait_for(condition: object, seconds: float = 720) -> None:

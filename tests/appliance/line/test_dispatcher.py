@@ -14,6 +14,7 @@ import pytest
 from fixtures.identities import identified_as
 
 from appliance.artifacts import require_usable
+from appliance.delivery.frozen import signature
 from appliance.domain import HE, HER2, Identity, Pairing, QuarantineReason, SlideFacts, Stain
 from appliance.errors import (
     CaseHeldError,
@@ -50,6 +51,7 @@ from appliance.slides.picture import SlidePicture
 from appliance.words.say import say
 
 WORD = Word(by="Meyer^Anna", why="label")
+HE_NAME = "S26-1_A1_HE.svs"
 HER2_ASSAY = Pairing(assay="her2", anatomy=HE, target=HER2, expected=True)
 
 
@@ -253,6 +255,32 @@ def test_a_case_that_cannot_be_read_twice_is_set_aside(line: Line) -> None:
     assert line.case().state == CaseState.ALIGNED
     line.look_again()
     assert (line.case().state, line.case().reason) == (CaseState.FAILED, "step-failed")
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_slide_that_was_moved_is_read_where_it_lies_now(line: Line, copied: bool) -> None:
+    def align(anatomy: ReadSlide, target: ReadSlide, *_: object) -> Outcome:
+        for slide in (anatomy, target):
+            signature(Path(slide.facts.path))
+        return Outcome(key="align/1", times=())
+
+    line.told.answers["align_case"] = align
+    (line.scans / "moved").mkdir()
+    moved = [f"moved/{HE_NAME}"] if copied else []
+    for name in (*moved, "S26-1_A1_HER2.svs"):
+        (line.scans / name).touch()
+    line.arrive(HE_NAME)
+    line.work()
+    line.arrive(*moved)
+    line.work()
+    line.arrive("S26-1_A1_HER2.svs")
+    line.work()
+    line.look_again()
+    if not copied:
+        assert (line.case().state, line.slide().state) == (CaseState.FAILED, SlideState.READ)
+        return
+    assert (line.slide().state, line.slide(2).state) == (SlideState.SUPERSEDED, SlideState.READ)
+    assert line.case().score == "2+"
 
 
 def test_no_tissue_is_a_reason_and_the_slide_can_be_looked_at(line: Line) -> None:

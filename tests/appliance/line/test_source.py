@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fixtures.damage import flip
 from fixtures.weights import tiny_weights
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.domain import HE, SlideFacts
+from appliance.domain import HE, QuarantineReason, SlideFacts
 from appliance.errors import (
     ArtifactDamagedError,
     SlideError,
@@ -165,11 +166,13 @@ def test_a_slide_that_is_touched_or_moved_is_read_all_the_same(
     assert read_alone(read_slide(facts, settings), HE, ["her2"], settings).key
 
 
-def test_a_slide_that_is_gone_is_unreadable(settings: Settings, slide: Path) -> None:
+def test_a_slide_that_is_gone_is_named_as_such(settings: Settings, slide: Path) -> None:
     facts = open_facts(slide)
     slide.unlink()
-    with pytest.raises(SlideError, match="a file of it is gone"):
+    with pytest.raises(SlideError, match="a file of it is gone") as raised:
         inspect_slide(facts, settings)
+    again = pickle.loads(pickle.dumps(raised.value))  # noqa: S301  as workers send it
+    assert (again.reason, again.path) == (QuarantineReason.VANISHED, str(slide))
 
 
 def test_a_damaged_overview_and_reading_are_made_again(settings: Settings, slide: Path) -> None:
