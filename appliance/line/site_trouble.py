@@ -36,6 +36,7 @@ _MAY_COME_BACK = frozenset(
         # What OpenSlide could not open, and what looks whole a moment later.
         QuarantineReason.UNSUPPORTED,
         QuarantineReason.MISSING_TAGS,
+        QuarantineReason.NEVER_FINISHED,
     }
 )
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})

@@ -49,6 +49,7 @@ _TEXTS = {
     0x00280008: "frames",  # IS
 }
 _NUMBERS = {
+    0x00280002: "samples",
     0x00209162: "part",
     0x00209163: "parts",
     0x00280010: "rows",
@@ -58,6 +59,8 @@ _NUMBERS = {
     0x00480302: "optical_paths",
     0x00480303: "focal_planes",
 }
+PLACES = 0x52009230
+"""Per-frame Functional Groups Sequence, which has the positions of frames (PS3.3 C.7.6.16)."""
 LAST_TAG = 0x00480303
 """Last attribute that is kept; elements of a file have ascending tags."""
 
@@ -76,6 +79,7 @@ class DicomHeader:
     series_uid: str = ""
     class_uid: str = ""
     image_type: tuple[str, ...] = ()
+    samples: int = 0
     rows: int = 0
     columns: int = 0
     frames: int = 0
@@ -144,6 +148,19 @@ def reaches_end(stream: BinaryIO, size_bytes: int) -> bool:
     except DamagedDicomError:
         return False
     return pixels if class_uid == WHOLE_SLIDE else bool(class_uid)
+
+
+def has_places(stream: BinaryIO, size_bytes: int) -> bool:
+    """Return whether a DICOM file states the positions of its frames, as TILED_SPARSE needs."""
+    if not is_dicom(stream):
+        return False
+    try:
+        for element in _Reader(stream, size_bytes).elements():
+            if element.tag >= PLACES:
+                return element.tag == PLACES
+    except DamagedDicomError:
+        return False
+    return False
 
 
 def _read_header(stream: BinaryIO, size_bytes: int) -> DicomHeader:

@@ -24,9 +24,17 @@ from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.slides.encoded import Pixels
 from appliance.slides.ome import is_ome, ome_pictures
+from appliance.slides.tiff_index import TiffIndex, TiffIndexError
 from appliance.slides.tiff_pyramid import TiffPyramid, open_pyramid
 from appliance.slides.tiff_tiles import coded_levels
-from appliance.slides.trouble import raise_if_short, why_no_format, why_not_open, without_path
+from appliance.slides.trouble import (
+    raise_if_short,
+    require_places,
+    why_no_format,
+    why_not_open,
+    without_path,
+)
+from appliance.slides.untouched import open_untouched
 from dicom.pyramid_source import Pyramid, is_bounded
 
 PLAIN_TIFFS = {"aperio", "generic-tiff"}
@@ -41,7 +49,7 @@ def open_handle(path: Path) -> openslide.OpenSlide:
     Raises
     ------
     SlideError
-        UNREADABLE, UNSUPPORTED, NOT_PYRAMIDAL, MISSING_TAGS, DAMAGED.
+        UNREADABLE, UNSUPPORTED, NOT_PYRAMIDAL, MISSING_TAGS, NEVER_FINISHED, DAMAGED, VANISHED.
     OSError
         If the machine lacks memory or open files.
     """
@@ -52,7 +60,7 @@ def open_handle(path: Path) -> openslide.OpenSlide:
         raise SlideError(why_no_format(path)) from err
     except (openslide.OpenSlideError, OSError) as err:
         raise_if_short(err)
-        reason, several = why_not_open(path)
+        reason, several = why_not_open(path, str(err))
         detail = f"its series has several {several}" if several else without_path(err, path)
         raise SlideError(reason, detail) from err
 
@@ -62,6 +70,7 @@ def _opened(path: Path) -> openslide.OpenSlide:
 
     Links in a folder of their own, which lives as long as the handle, give it that suffix.
     """
+    require_places(path)
     if path.suffix.lower() != ".mrxs" or path.suffix == ".mrxs":
         return _opened_tiff(path)
     links = Path(tempfile.mkdtemp(prefix="tandem-mrxs-"))
@@ -120,11 +129,12 @@ def _opened_tiff(path: Path) -> openslide.OpenSlide:
         if pyramid is None:
             raise
         return _of_one_picture(pyramid)
-    if handle.properties.get(openslide.PROPERTY_NAME_VENDOR) != "generic-tiff":
-        return handle
+    vendor = handle.properties.get(openslide.PROPERTY_NAME_VENDOR)
+    if vendor != "generic-tiff":
+        return _of_color(handle, path) if vendor in PLAIN_TIFFS else handle
     pyramid = open_pyramid(path)
     if pyramid is None:
-        return _of_one_picture(handle)
+        return _of_color(_of_one_picture(handle), path)
     more = math.prod(pyramid.dimensions), pyramid.level_count
     if more > (math.prod(handle.dimensions), handle.level_count):
         handle.close()
@@ -140,6 +150,21 @@ def _of_one_picture(handle: openslide.OpenSlide) -> openslide.OpenSlide:
     if is_ome(text) and (count := ome_pictures(text)) > 1:
         handle.close()
         raise SlideError(QuarantineReason.UNSUPPORTED, f"{count} scenes or focal planes in a file")
+    return handle
+
+
+def _of_color(handle: openslide.OpenSlide, path: Path) -> openslide.OpenSlide:
+    """Return a handle; raise SlideError UNSUPPORTED, and close it, where level 0 is gray: it may be
+    one color of a picture whose other colors lie in pictures of their own."""
+    try:
+        with open_untouched(path) as stream:
+            gray = TiffIndex(stream, path.stat().st_size).is_gray()
+    except TiffIndexError:
+        return handle  # OpenSlide reads more than the index does
+    if gray:
+        handle.close()
+        detail = "it is gray; each color may lie in a picture of its own"
+        raise SlideError(QuarantineReason.UNSUPPORTED, detail)
     return handle
 
 

@@ -28,6 +28,8 @@ WIDTH, HEIGHT, TILE_WIDTH, SUB_DIRECTORIES, NDPI_FLAG, FIRST_PRIVATE = (
 )
 COMPRESSION, UNCOMPRESSED = 259, 1
 SAMPLES, ROWS, PLANAR, TILE_HEIGHT = 277, 278, 284, 323
+PHOTOMETRIC, GRAY = 262, (0, 1)
+"""Tag of what a sample means, and its values for gray: WhiteIsZero and BlackIsZero (TIFF 6.0)."""
 LAST_BYTES = 64
 """Last bytes of a compressed tile that are never all zero; some writers pad tiles with a few."""
 OFFSETS, COUNTS = (324, 273), (325, 279)
@@ -175,6 +177,12 @@ class TiffIndex:
             return 0
         values = self.numbers(directory[tag], 1)
         return int(values[0]) if len(values) else 0
+
+    def is_gray(self) -> bool:
+        """Return whether the picture of the first directory has no color."""
+        first, _ = self._directory(self._first, self._layout)
+        is_so = PHOTOMETRIC in first and self._one(first, PHOTOMETRIC) in GRAY
+        return is_so and self._one(first, SAMPLES) < 3
 
     def ends(self) -> Iterator[int]:
         """Yield the end of the furthest tile of each directory."""

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from pathlib import Path
 
 from tifffile import TiffFileError
 
 from appliance.domain import QuarantineReason
-from appliance.slides.dicom_header import header_of, is_dicom, reaches_end
-from appliance.slides.files import SHORT, slide_files
+from appliance.errors import SlideError
+from appliance.slides.dicom_header import has_places, header_of, is_dicom, reaches_end
+from appliance.slides.files import SHORT, may_be_dicom, slide_files
 from appliance.slides.tiff_index import TILE_WIDTH, NoTiffError, TiffIndex, TiffIndexError
 from appliance.slides.untouched import open_untouched
 
 TIFF_ERRORS = (TiffFileError, OSError, ValueError, IndexError, KeyError, struct.error)
 """Errors that tifffile raises on bytes that are no TIFF, or only a part of one."""
+_INCOMPLETE = re.compile(r"(Expected \d+|only one|Missing) SOP instances?\b.* in concatenation")
+_UNSUPPORTED = re.compile(r"Unsupported|value \S+ != ")
+"""OpenSlide's words for an incomplete series, and for px that it cannot read."""
 
 
 def why_no_format(path: Path) -> QuarantineReason:
@@ -47,8 +52,8 @@ def why_no_format(path: Path) -> QuarantineReason:
         return QuarantineReason.UNREADABLE
 
 
-def why_not_open(path: Path) -> tuple[QuarantineReason, str]:
-    """Reason for a file whose format OpenSlide knows and which it cannot open.
+def why_not_open(path: Path, text: str) -> tuple[QuarantineReason, str]:
+    """Reason for a file whose format OpenSlide knows and which it cannot open; it said `text`.
 
     With what its DICOM series has several of, where that is the reason; else with an empty text.
     """
@@ -59,7 +64,7 @@ def why_not_open(path: Path) -> tuple[QuarantineReason, str]:
                 if _is_damaged_dicom(path):
                     return QuarantineReason.DAMAGED, ""
                 several = _several_pictures(path)
-                reason = QuarantineReason.UNSUPPORTED if several else QuarantineReason.MISSING_TAGS
+                reason = QuarantineReason.UNSUPPORTED if several else _why_no_series(path, text)
             else:
                 stream.seek(0)
                 size = path.stat().st_size
@@ -73,6 +78,35 @@ def why_not_open(path: Path) -> tuple[QuarantineReason, str]:
     except TiffIndexError:
         reason = QuarantineReason.DAMAGED
     return reason, several
+
+
+def _why_no_series(path: Path, text: str) -> QuarantineReason:
+    """Reason for a DICOM series that is not damaged, by what OpenSlide said of it."""
+    at = path.stat()
+    header = header_of(path, at.st_size, at.st_mtime_ns)
+    if _INCOMPLETE.search(text) and header is not None and header.parts != 1:
+        return QuarantineReason.NEVER_FINISHED
+    # What OpenSlide misses first in a gray picture is an attribute of colored ones.
+    is_gray = header is not None and header.samples == 1
+    if is_gray or _UNSUPPORTED.search(text):
+        return QuarantineReason.UNSUPPORTED
+    return QuarantineReason.MISSING_TAGS
+
+
+def require_places(path: Path) -> None:
+    """Raise SlideError MISSING_TAGS where a file of a DICOM series does not place its frames.
+
+    OpenSlide ends the process when it reads such a file.
+    """
+    for file in slide_files(path) if may_be_dicom(path.name) else ():
+        at = file.stat()
+        header = header_of(file, at.st_size, at.st_mtime_ns)
+        if header is None or header.organization != "TILED_SPARSE":
+            continue
+        with open_untouched(file) as stream:
+            if not has_places(stream, at.st_size):
+                detail = "frames are TILED_SPARSE and have no positions"
+                raise SlideError(QuarantineReason.MISSING_TAGS, detail)
 
 
 def _several_pictures(path: Path) -> str:

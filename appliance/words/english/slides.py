@@ -56,7 +56,10 @@ QUARANTINE: Words = {
 
 REMEDIES: Words = {
     "unreadable": "Check the export on the scanner and scan or export the slide again.",
-    "unsupported": "Export it as SVS, NDPI, BigTIFF (JPEG or JPEG 2000) or DICOM WSM.",
+    "unsupported": (
+        "Export it in color, 8 bits a sample, as SVS, NDPI, BigTIFF (JPEG) or DICOM WSM (JPEG or "
+        "JPEG 2000)."
+    ),
     "damaged": "Copy or scan the slide again.",
     "not-pyramidal": "Export it as a pyramidal tiled slide (SVS, NDPI, BigTIFF or DICOM WSM).",
     "no-mpp": ("Set it in a sidecar file NAME.tandem.toml (mpp = 0.25), then: tandem retry."),

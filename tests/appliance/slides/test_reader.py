@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import errno
 import resource
+import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import imagecodecs
 import numpy as np
 import openslide
 import pytest
 from fixtures.series import write_instance
+from pydicom import Dataset, FileDataset, dcmread
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGLSLossless
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import QuarantineReason
@@ -58,6 +65,85 @@ def test_real_slides_go_through_inspection(real: Path, tmp_path: Path, name: str
         *("SHA256SUMS", "thumbnail.png", "tissue.npz", "picture.json")
     }
     assert inspect_slide(facts, settings).times[0].reused
+
+
+OPENS = "import sys; from pathlib import Path; from appliance.slides.reader import SlideReader; "
+"""Of a process of its own: OpenSlide may end it."""
+
+
+def test_a_sparse_series_without_positions_ends_no_process(real: Path, tmp_path: Path) -> None:
+    slide = dcmread(real / "slides" / "sm_image.dcm")
+    slide.DimensionOrganizationType = "TILED_SPARSE"
+    slide.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    code = f"{OPENS}SlideReader.open(Path(sys.argv[1])).probe()"
+    command = [sys.executable, "-c", code, str(tmp_path / "a.dcm")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "have no positions" in done.stderr
+    with pytest.raises(SlideError) as caught:
+        SlideReader.open(tmp_path / "a.dcm")
+    assert caught.value.reason is QuarantineReason.MISSING_TAGS
+    columns = -(-slide.TotalPixelMatrixColumns // slide.Columns)
+    frames = []
+    for number in range(slide.NumberOfFrames):
+        place, frame = Dataset(), Dataset()
+        place.ColumnPositionInTotalImagePixelMatrix = 1 + number % columns * slide.Columns
+        place.RowPositionInTotalImagePixelMatrix = 1 + number // columns * slide.Rows
+        frame.PlanePositionSlideSequence = [place]
+        frames.append(frame)
+    slide.PerFrameFunctionalGroupsSequence = frames
+    slide.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    with SlideReader.open(tmp_path / "a.dcm") as placed:
+        placed.probe()
+
+
+def _gray(slide: FileDataset) -> None:
+    slide.PixelData = np.ascontiguousarray(slide.pixel_array[..., 0]).tobytes()
+    slide.SamplesPerPixel, slide.PhotometricInterpretation = 1, "MONOCHROME2"
+    del slide.PlanarConfiguration
+
+
+def _of_16_bits(slide: FileDataset) -> None:
+    slide.PixelData = slide.pixel_array.astype(np.uint16).tobytes()
+    slide.BitsAllocated = slide.BitsStored = 16
+    slide.HighBit = 15
+
+
+def _planar(slide: FileDataset) -> None:
+    slide.PixelData = np.ascontiguousarray(np.moveaxis(slide.pixel_array, 3, 1)).tobytes()
+    slide.PlanarConfiguration = 1
+
+
+def _jpeg_ls(slide: FileDataset) -> None:
+    slide.PixelData = encapsulate([imagecodecs.jpegls_encode(f) for f in slide.pixel_array])
+    slide["PixelData"].VR, slide["PixelData"].is_undefined_length = "OB", True
+    slide.file_meta.TransferSyntaxUID = JPEGLSLossless
+
+
+def _part_of_two(slide: FileDataset) -> None:
+    slide.ConcatenationUID, slide.InConcatenationNumber = "1.2.3.9", 1
+    slide.InConcatenationTotalNumber, slide.ConcatenationFrameOffsetNumber = 2, 0
+    slide.SOPInstanceUIDOfConcatenationSource = "1.2.3.10"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_gray, QuarantineReason.UNSUPPORTED),
+        (_of_16_bits, QuarantineReason.UNSUPPORTED),
+        (_planar, QuarantineReason.UNSUPPORTED),
+        (_jpeg_ls, QuarantineReason.UNSUPPORTED),
+        (_part_of_two, QuarantineReason.NEVER_FINISHED),
+    ],
+)
+def test_a_series_that_cannot_be_read_says_why(
+    real: Path, tmp_path: Path, change: Callable[[FileDataset], None], reason: QuarantineReason
+) -> None:
+    slide = dcmread(real / "slides" / "sm_image.dcm")
+    change(slide)
+    slide.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    with pytest.raises(SlideError) as caught:
+        open_facts(tmp_path / "a.dcm")
+    assert caught.value.reason is reason
 
 
 def test_truncated_slide_is_damaged(small_case: SyntheticCase, tmp_path: Path) -> None:

@@ -90,6 +90,30 @@ def test_a_whole_generic_slide_is_left_to_openslide(tmp_path: Path) -> None:
         assert slide.facts.level_count == 2
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("aperio", [False, True])
+def test_a_gray_picture_is_no_slide(tmp_path: Path, channels: int, aperio: bool) -> None:
+    """A program may write each color as a picture of its own; the first would be taken for all."""
+    path, text = tmp_path / "S26-1_A1_HER2.tiff", b"Aperio Image Library v12\r\n|MPP = 0.25"
+    with TiffWriter(path, bigtiff=True) as writer:
+        for channel in range(channels):
+            for factor in (1, 2):
+                small = cv2.resize(picture()[..., channel], (WIDTH // factor, HEIGHT // factor))
+                writer.write(
+                    small,
+                    tile=(256, 256),
+                    photometric="minisblack",
+                    compression="jpeg",
+                    subfiletype=int(factor > 1),
+                    subifds=1 if factor == 1 else 0,
+                    description=text if aperio else None,
+                    metadata=None,
+                )
+    with pytest.raises(SlideError, match="each color may lie") as caught:
+        open_facts(path)
+    assert caught.value.reason is QuarantineReason.UNSUPPORTED
+
+
 def test_two_pictures_of_one_size_are_not_chosen_between(tmp_path: Path) -> None:
     path = tmp_path / "a.tiff"
     with TiffWriter(path) as writer:
