@@ -110,7 +110,10 @@ def _apply(tx: Transaction, change: Change, now: float) -> None:
         _take_back(tx, row, change, now)
     elif change.kind == "recounted":
         _set_signature(tx, row, change.signature)
-    elif row.state == SlideState.ARRIVING:
+    elif row.state == SlideState.ARRIVING or (
+        change.kind == "part-of"
+        and (row.state, row.reason) == (SlideState.QUARANTINED, QuarantineReason.NEVER_FINISHED)
+    ):
         _end_arrival(tx, row, change, now)
 
 
@@ -157,6 +160,7 @@ def _end_arrival(tx: Transaction, row: SlideRow, change: Change, now: float) -> 
     if change.kind == "part-of":
         main = tx.slide_of_path(change.slide)
         params = {"slide": "" if main is None else main.subject}
+        set_reason(row)
         tx.advance(row, SlideState.SUPERSEDED, now=now, code="part-of", params=params)
         _leave_case(tx, row, now)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import html
 import re
 
 from appliance.slides.untouched import open_untouched
@@ -50,14 +51,18 @@ UNREADABLE_SUFFIXES = frozenset(
     }
 )
 """Suffixes, in lower case."""
+UNREADABLE_FOLDERS = frozenset({".zarr"})
+"""Suffixes, in lower case, of formats that are folders. Others are names that a person gave."""
+SETS = frozenset({".afi", ".ndpis"})
+"""Suffixes, in lower case, of files that name the channels of a slide of fluorescence."""
 OTHER = "other"
 """Key of the count of files that are of no known format: their suffix may be part of a name."""
 MOST_SET_BYTES = 65536
-"""Most bytes of an NDPIS file that are looked at."""
+"""Most bytes of a file of `SETS` that are looked at."""
 
 
 def channels_of(path: str) -> set[str]:
-    """Names of the NDPI files of an NDPIS set; empty where it cannot be read.
+    """Names of the files of a set (NDPIS, AFI); empty where it cannot be read.
 
     The channels of fluorescence are no slides of their own.
     """
@@ -66,6 +71,9 @@ def channels_of(path: str) -> set[str]:
             text = stream.read(MOST_SET_BYTES).decode("utf-8", "replace")
     except OSError:
         return set()
+    if path.lower().endswith(".afi"):
+        names = re.findall(r"(?i)<Path>\s*([^<]+?)\s*</Path>", text)
+        return {html.unescape(name).replace("\\", "/").rpartition("/")[2] for name in names}
     found = configparser.ConfigParser(strict=False, interpolation=None)
     try:
         found.read_string(text)

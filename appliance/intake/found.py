@@ -11,7 +11,7 @@ from pathlib import Path
 from appliance.intake.completeness import Signature
 from appliance.intake.listing import Folder, ListedFile
 from appliance.intake.path_names import name_of, suffix_of
-from appliance.intake.series import Part, has_base
+from appliance.intake.series import Part, has_base, is_beside
 from appliance.slides.dicom_header import header_of
 from appliance.slides.files import SLIDE_SUFFIXES, data_of_mrxs, may_be_dicom, modified_ns
 
@@ -21,6 +21,7 @@ class FoundSlide:
     """A slide as its files lie in the folder; `path` is the file that stands for it.
 
     `series` is a DICOM slide's; empty for others. `has_base`: level 0 of the series is there.
+    `is_beside`: the series holds a label or overview alone, maybe of another one.
     `unreadable` is the folder of an MRXS slide whose files cannot be looked at; they are left out.
     """
 
@@ -29,6 +30,7 @@ class FoundSlide:
     series: str = ""
     has_base: bool = True
     unreadable: str = ""
+    is_beside: bool = False
 
     @property
     def signature(self) -> Signature:
@@ -61,7 +63,9 @@ def slides_in(folder: Folder, known: Container[str]) -> Iterator[FoundSlide]:
     for uid, parts in series.items():
         files = tuple(file for file, _ in parts)
         path = next((file.path for file in files if file.path in known), files[0].path)
-        yield FoundSlide(path, files, uid, has_base(header for _, header in parts))
+        headers = [header for _, header in parts]
+        beside = is_beside(headers)
+        yield FoundSlide(path, files, uid, has_base(headers), is_beside=beside)
 
 
 def found_again(slide: FoundSlide) -> FoundSlide | None:
@@ -78,10 +82,11 @@ def found_again(slide: FoundSlide) -> FoundSlide | None:
             files = [files[0], *_data_of_mrxs(slide.path)]
     except FileNotFoundError:
         return None
-    base = slide.has_base
+    base, beside = slide.has_base, slide.is_beside
     if slide.series:
-        base = has_base(_header(file) for file in files)
-    return FoundSlide(slide.path, tuple(files), slide.series, base)
+        headers = [_header(file) for file in files]
+        base, beside = has_base(headers), is_beside(headers)
+    return FoundSlide(slide.path, tuple(files), slide.series, base, is_beside=beside)
 
 
 def former_signature(slide: FoundSlide) -> Signature | None:

@@ -21,12 +21,14 @@ ALL_FROM = 20_000
 
 
 class Known(NamedTuple):
-    """Row of a slide; `gone`: it was set aside because its file had gone."""
+    """Row of a slide; `gone`: it was set aside because its file had gone; `unfinished`: as one that
+    never became whole."""
 
     size_bytes: int
     modified_ns: int
     state: str
     gone: bool
+    unfinished: bool = False
 
 
 class KnownSlides:
@@ -67,10 +69,12 @@ def _read(session: Session, paths: Sequence[str] | None = None) -> dict[str, Kno
         query = query.where(col(SlideRow.path).in_(paths))
     rows = session.connection().execute(query.execution_options(yield_per=2000))
     return {
-        path: Known(size, modified, sys.intern(state), _is_gone(state, reason))
+        path: Known(
+            size,
+            modified,
+            sys.intern(state),
+            state == SlideState.QUARANTINED and reason == QuarantineReason.VANISHED,
+            state == SlideState.QUARANTINED and reason == QuarantineReason.NEVER_FINISHED,
+        )
         for path, size, modified, state, reason in rows
     }
-
-
-def _is_gone(state: str, reason: str) -> bool:
-    return state == SlideState.QUARANTINED and reason == QuarantineReason.VANISHED

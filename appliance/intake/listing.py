@@ -15,10 +15,16 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from appliance.intake.formats import OTHER, UNREADABLE_SUFFIXES, channels_of
+from appliance.intake.formats import (
+    OTHER,
+    SETS,
+    UNREADABLE_FOLDERS,
+    UNREADABLE_SUFFIXES,
+    channels_of,
+)
 from appliance.intake.path_names import is_below, name_of, suffix_of
 from appliance.slides.dicom_header import header_of
-from appliance.slides.files import SLIDE_SUFFIXES, may_be_dicom, modified_ns
+from appliance.slides.files import DICOM_SUFFIXES, SLIDE_SUFFIXES, may_be_dicom, modified_ns
 from appliance.slides.junk import is_junk
 
 DICOM_START_BYTES = 132
@@ -129,7 +135,7 @@ class Listing:
             suffix = suffix_of(name)
             try:
                 if entry.is_dir(follow_symlinks=False):
-                    if suffix in UNREADABLE_SUFFIXES:
+                    if suffix in UNREADABLE_FOLDERS:
                         self.formats[suffix] += 1
                     elif name not in data:
                         below.append(entry.path)
@@ -151,7 +157,10 @@ class Listing:
             if stat.S_ISDIR(facts.st_mode):
                 self._links.append((entry.path, root))
                 return
-            if self._lists(os.path.realpath(entry.path)):
+            target = os.path.realpath(entry.path)
+            # A slide whose bytes lie under a name that is no slide's is known by its link alone.
+            named_here = suffix_of(entry.name) in SLIDE_SUFFIXES - DICOM_SUFFIXES
+            if self._lists(target) and (not named_here or suffix_of(target) in SLIDE_SUFFIXES):
                 return
         if stat.S_ISREG(facts.st_mode):
             file = ListedFile(entry.path, facts.st_size, modified_ns(facts))
@@ -166,8 +175,8 @@ class Listing:
         )
 
     def _channels(self, entries: Sequence[os.DirEntry[str]]) -> set[str]:
-        """Names of files that are channels of a set (NDPIS), which cannot be read here."""
-        sets = [entry.path for entry in entries if suffix_of(entry.name) == ".ndpis"]
+        """Names of files that are channels of a set, which cannot be read here."""
+        sets = [entry.path for entry in entries if suffix_of(entry.name) in SETS]
         return {name for path in sets for name in channels_of(path)}
 
     def _is_ignored(self, path: str, root: str) -> bool:

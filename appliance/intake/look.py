@@ -10,7 +10,7 @@ from appliance.intake.completeness import Signature, is_rounded
 from appliance.intake.found import FoundSlide, former_signature
 from appliance.intake.known import Known
 from appliance.intake.listing import Listing
-from appliance.intake.path_names import is_below
+from appliance.intake.path_names import folder_of, is_below
 from appliance.intake.pending import PendingSlides
 from appliance.intake.presence import KnownFolders, is_away, root_of
 from appliance.ledger.lifecycle import SlideState
@@ -52,7 +52,8 @@ class Look:
         if row is None and left_alone:
             return
         if slide.series:
-            self.parts |= {f.path: slide.path for f in slide.files if f.path in self.arriving}
+            mine = (f.path for f in slide.files)
+            self.parts |= {p: slide.path for p in mine if p in self.arriving or self._is_ghost(p)}
             if not slide.has_base:
                 self._coarse.append(slide)
                 return
@@ -63,17 +64,30 @@ class Look:
         """Compare the DICOM series of which only parts without level 0 lie in a folder.
 
         Parts of a series whose level 0 lies in another folder are no slide: level 0 alone is read.
-        Of several folders without it, one stands for the slide, until level 0 comes.
+        Of several folders without it, one stands for the slide, until level 0 comes. A label in a
+        series of its own belongs to the slide beside it.
         """
         stands: dict[str, FoundSlide] = {}
         for slide in sorted(self._coarse, key=lambda s: (s.path not in self.known, s.path)):
             main = stands.setdefault(slide.series, slide)
             if slide.series in self.bases:
                 self.parts[slide.path] = self.bases[slide.series]
+            elif slide.is_beside and (near := self._slides_beside(slide)):
+                self.parts[slide.path] = near[0] if len(near) == 1 else ""
             elif main is slide:
                 self._compare(slide, self.known.get(slide.path))
             else:
                 self.parts[slide.path] = main.path
+
+    def _slides_beside(self, slide: FoundSlide) -> list[str]:
+        """Return the slides with a level 0 in the folder of a slide."""
+        folder = folder_of(slide.path)
+        return [path for path in self.bases.values() if folder_of(path) == folder]
+
+    def _is_ghost(self, path: str) -> bool:
+        """Return whether a row was set aside as never finished."""
+        row = self.known.get(path)
+        return row is not None and row.unfinished
 
     def _compare(self, slide: FoundSlide, row: Known | None) -> None:
         self.seen.add(slide.path)
@@ -104,6 +118,8 @@ class Look:
         away: Mapping[str, str],
     ) -> None:
         """End those of `paths` that were arriving and were not seen; not those that are away."""
+        for path in (p for p in self.parts if p not in self.seen and self._is_ghost(p)):
+            self._changes.append(Change(kind="part-of", path=path, slide=self.parts[path]))
         missing = {path for path in paths if path in self.arriving and path not in self.seen}
         if not missing:
             return

@@ -24,6 +24,7 @@ from appliance.intake.presence import KnownFolders, root_of, why_root_is_away
 from appliance.intake.report import ScanReport, read_report, write_report
 from appliance.ledger.ledger import Ledger
 from appliance.settings.intake import Watch
+from appliance.slides.dicom_header import begin_scan
 from appliance.slides.files import TIFF_SUFFIXES
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class FolderScan:
         """
         monotonic = time.monotonic() if monotonic is None else monotonic
         now = time.time() if now is None else now
+        begin_scan()
         known = self._known.all()
         look = Look(self._settings, known, self._pending, {}, monotonic)
         listing = self._new_listing()
@@ -196,7 +198,9 @@ class FolderScan:
             if root is None or path in self._pending or listing.is_left_out(path, root):
                 continue
             target = path
-            while not _is_single(target) and target not in self._walked and target != root:
+            while target not in self._walked and target != root:
+                if folder_of(target) in self._walked and _is_single(target):
+                    break
                 target = folder_of(target)
             if target not in done:
                 done.add(target)
@@ -239,13 +243,22 @@ class FolderScan:
 
 
 def _is_single(path: str) -> bool:
-    """Return whether a file is a slide by itself: a TIFF, no link, and no channel of an NDPIS set.
+    """Return whether a file is a slide by itself: a TIFF, no link, and no channel of a set.
 
-    Of a link and of NDPI only the whole folder tells that.
+    Of a link, of NDPI, and of SVS beside an AFI file, only the whole folder tells that.
     """
-    if suffix_of(path) not in TIFF_SUFFIXES - {".ndpi"}:
+    suffix = suffix_of(path)
+    if suffix not in TIFF_SUFFIXES - {".ndpi"} or (suffix == ".svs" and _has_sets(path)):
         return False
     return os.path.isfile(path) and not os.path.islink(path)  # noqa: PTH113, PTH114  paths are text
+
+
+def _has_sets(path: str) -> bool:
+    """Return whether an AFI file lies beside a file."""
+    try:
+        return any(suffix_of(name) == ".afi" for name in os.listdir(folder_of(path)))  # noqa: PTH208
+    except OSError:
+        return False
 
 
 def _with_parents(

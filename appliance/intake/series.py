@@ -34,6 +34,12 @@ def has_base(parts: Iterable[Part]) -> bool:
     return any(part.is_base for part in slides)
 
 
+def is_beside(parts: Iterable[Part]) -> bool:
+    """Return whether a series holds nothing but label, overview or thumbnail of a slide."""
+    slides = [part for part in parts if part is not None and part.class_uid == WHOLE_SLIDE]
+    return bool(slides) and all(len(p.image_type) > 2 and not p.is_volume for p in slides)
+
+
 def series_is_whole(parts: Sequence[Part]) -> bool:
     """Return whether a series has level 0, and each of its levels all parts and frames."""
     if any(part is None for part in parts) or not has_base(parts):

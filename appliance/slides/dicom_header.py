@@ -12,9 +12,8 @@ import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from appliance.slides.untouched import open_untouched
 
@@ -63,6 +62,12 @@ PLACES = 0x52009230
 """Per-frame Functional Groups Sequence, which has the positions of frames (PS3.3 C.7.6.16)."""
 LAST_TAG = 0x00480303
 """Last attribute that is kept; elements of a file have ascending tags."""
+
+
+MOST_KEPT = 1 << 16
+"""Headers of a generation in a process that does not scan."""
+_Asked: TypeAlias = tuple[str, int, int]
+"""Path of a file, its size in bytes and time of change in ns."""
 
 
 class DamagedDicomError(Exception):
@@ -116,15 +121,51 @@ def header_of(path: Path | str, size_bytes: int, modified_ns: int) -> DicomHeade
     Empty where the header is damaged or not all written yet. Headers are kept: each file of a
     folder is asked for at each scan. Raises OSError where the file cannot be read.
     """
-    return _header_of(str(path), size_bytes, modified_ns)
+    return _kept.get((str(path), size_bytes, modified_ns))
 
 
-@lru_cache(maxsize=1 << 17)
+def begin_scan() -> None:
+    """Forget headers that were not asked for since the scan before the last one.
+
+    A process that scans keeps those of all files, however many; others keep up to `MOST_KEPT`.
+    """
+    _kept.begin_scan()
+
+
+class _Kept:
+    """Headers that were asked for lately; two generations of them."""
+
+    def __init__(self) -> None:
+        self._now: dict[_Asked, DicomHeader | None] = {}
+        self._before: dict[_Asked, DicomHeader | None] = {}
+        self._scans = False
+
+    def get(self, asked: _Asked) -> DicomHeader | None:
+        """Return a header, read once as long as it is asked for."""
+        now, before = self._now, self._before
+        if asked not in now:
+            now[asked] = before[asked] if asked in before else _header_of(*asked)
+            if len(now) >= MOST_KEPT and not self._scans:
+                self._turn()
+        return now[asked]
+
+    def begin_scan(self) -> None:
+        """Begin a generation with a scan, and no more by number."""
+        self._scans = True
+        self._turn()
+
+    def _turn(self) -> None:
+        self._now, self._before = {}, self._now
+
+
 def _header_of(path: str, size_bytes: int, _modified_ns: int) -> DicomHeader | None:
     with open_untouched(path) as stream:
         if not is_dicom(stream):
             return None
         return _read_header(stream, size_bytes)
+
+
+_kept = _Kept()
 
 
 def is_dicom(stream: BinaryIO) -> bool:

@@ -100,6 +100,43 @@ def test_the_channels_of_a_fluorescence_set_are_left_alone_with_it(site: Site) -
     assert site.scan.report.formats == {".ndpis": 1}
 
 
+@pytest.mark.parametrize("look", [False, True], ids=["scan", "look"])
+def test_the_channels_of_an_afi_set_are_left_alone_with_it(site: Site, look: bool) -> None:
+    site.run()
+    (site.scans / "set.afi").write_text(
+        "<ImageList><Image><Path>set &amp; 1_DAPI.svs</Path></Image>"
+        "<Image><Path>D:\\scans\\set_FITC.svs</Path></Image></ImageList>"
+    )
+    names = ["set & 1_DAPI.svs", "set_FITC.svs", "S26-1_A1_HE.svs"]
+    touch(site.scans, *names)
+    found = site.look(*(site.scans / name for name in names)) if look else site.run()
+    assert set(found) == {"S26-1_A1_HE.svs"}
+
+
+def test_a_folder_named_as_a_format_is_entered(site: Site) -> None:
+    touch(site.scans, "Batch.MDS/S26-1_A1_HE.svs", "day.zip/S26-2_A1_HE.svs", "a.zarr/0.svs")
+    assert set(site.run()) == {"Batch.MDS/S26-1_A1_HE.svs", "day.zip/S26-2_A1_HE.svs"}
+    assert site.scan.report.formats == {".zarr": 1}
+
+
+def test_a_slide_whose_bytes_lie_under_another_name_is_known_by_its_link(site: Site) -> None:
+    touch(site.scans, "blobs/a1b2", "blobs/real.svs")
+    (site.scans / "S26-1_A1_HE.svs").symlink_to(site.scans / "blobs" / "a1b2")
+    (site.scans / "S26-2_A1_HE.svs").symlink_to(site.scans / "blobs" / "real.svs")
+    assert set(site.run()) == {"S26-1_A1_HE.svs", "blobs/real.svs"}
+
+
+def test_a_tiff_in_the_folder_of_an_mrxs_slide_is_none_of_its_own(site: Site) -> None:
+    slide = mrxs(site.scans)
+    site.run()
+    inner = slide.with_suffix("") / "S26-2_A1_HE.tif"
+    inner.write_bytes(b"x")
+    assert set(site.look(inner)) == {slide.name}
+    new = site.scans / "new" / "deep" / "S26-3_A1_HE.tif"
+    touch(site.scans, str(new.relative_to(site.scans)))
+    assert set(site.look(new)) == {slide.name, str(new.relative_to(site.scans))}
+
+
 def mrxs(folder: Path, name: str = "S26-1_A1_HE.mrxs") -> Path:
     """Write an MRXS slide whose Index.dat names 300 bytes of the second data file."""
     slide = folder / name

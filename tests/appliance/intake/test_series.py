@@ -12,6 +12,8 @@ from fixtures.site import PATIENCE_S, SERIES_S, WINDOW_S, Site
 
 from appliance.intake.completeness import is_whole
 from appliance.ledger.lifecycle import SlideState
+from appliance.slides import dicom_header
+from appliance.slides.dicom_header import header_of
 from appliance.slides.files import slide_files
 
 
@@ -97,6 +99,56 @@ def test_a_part_that_came_first_in_another_folder_leaves_no_row_arriving(site: S
     assert states == {f"a/{coarse.name}": "superseded", f"away/{made[4].name}": "arriving"}
     assert site.run(WINDOW_S)[f"away/{made[4].name}"] == "arrived"
     assert not site.scan.busy
+
+
+def test_a_part_that_was_set_aside_as_never_finished_is_part_of_what_came(site: Site) -> None:
+    write_instance(site.scans / "a" / "1.dcm", resampled=True)
+    site.arrive()
+    assert site.run(2 * SERIES_S) == {"a/1.dcm": "quarantined"}
+    write_instance(site.scans / "b" / "0.dcm", tiles=8)
+    assert site.run() == {"a/1.dcm": "superseded", "b/0.dcm": "arriving"}
+    assert site.rows()["a/1.dcm"].reason == ""
+    assert site.run(WINDOW_S) == {"a/1.dcm": "superseded", "b/0.dcm": "arrived"}
+    assert site.run(SERIES_S) == site.run() == {"a/1.dcm": "superseded", "b/0.dcm": "arrived"}
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("kind", ["LABEL", "OVERVIEW"])
+def test_a_label_in_a_series_of_its_own_is_no_trouble(site: Site, kind: str, first: bool) -> None:
+    label = site.scans / "a" / "L.dcm"
+    if first:
+        write_instance(label, series="1.2.4", kind=kind, tiles=1)
+        site.run()
+    write_instance(site.scans / "a" / "0.dcm", series="1.2.3", tiles=8)
+    write_instance(label, series="1.2.4", kind=kind, tiles=1)
+    site.arrive()
+    ended = {"a/L.dcm": "superseded"} if first else {}
+    assert site.run(2 * SERIES_S) == {"a/0.dcm": "arrived"} | ended
+    # One without a slide beside it tells that an export failed.
+    write_instance(site.scans / "b" / "L.dcm", series="1.2.5", kind=kind, tiles=1)
+    site.arrive()
+    assert site.run(2 * SERIES_S)["b/L.dcm"] == "quarantined"
+
+
+def test_headers_are_read_once_however_many_files_there_are(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dicom_header, "MOST_KEPT", 4)
+    for number in range(20):
+        write_instance(site.scans / f"{number}.dcm", series=f"1.2.{number}", tiles=1)
+    site.arrive()
+    read = []
+    monkeypatch.setattr(dicom_header, "_header_of", lambda *asked: read.append(asked))
+    assert set(site.run().values()) == {"arrived"}
+    assert read == []
+    monkeypatch.undo()
+    gone = site.scans / "3.dcm"
+    asked = (str(gone), gone.stat().st_size, gone.stat().st_mtime_ns)
+    gone.unlink()
+    site.run()
+    site.run()
+    with pytest.raises(FileNotFoundError):  # it was forgotten
+        header_of(*asked)
 
 
 def test_a_part_of_a_series_that_is_deleted_does_not_end_the_slide(site: Site) -> None:
