@@ -41,12 +41,13 @@ Kind = Literal[
     "no-base",
     "gone",
     "part-of",
+    "renamed",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A change of one slide; `slide` is the path of the slide that it is a part of.
+    """A change of one slide; `slide` is the path of the slide that it is a part of, or is now.
 
     `recounted`: its files are as they were, and a former edition counted more of them.
     """
@@ -157,11 +158,13 @@ def _leave_case(tx: Transaction, row: SlideRow, now: float) -> None:
 
 
 def _end_arrival(tx: Transaction, row: SlideRow, change: Change, now: float) -> None:
-    if change.kind == "part-of":
+    if change.kind in ("part-of", "renamed"):
         main = tx.slide_of_path(change.slide)
         params = {"slide": "" if main is None else main.subject}
         set_reason(row)
-        tx.advance(row, SlideState.SUPERSEDED, now=now, code="part-of", params=params)
+        tx.advance(row, SlideState.SUPERSEDED, now=now, code=change.kind, params=params)
+        if change.kind == "renamed":
+            _set_signature(tx, row, NO_SIGNATURE)  # any file that comes under this path is new
         _leave_case(tx, row, now)
         return
     if change.kind in ("gone", "no-base"):

@@ -196,6 +196,6 @@ def _is_of_no_format(file: ListedFile) -> bool:
 
 
 def identity_of(path: str) -> Identity:
-    """Device and inode of a folder; raises OSError where it cannot be told."""
+    """Device and inode of a folder or file; raises OSError where it cannot be told."""
     facts = os.stat(path)  # noqa: PTH116  paths are text here, for speed
     return facts.st_dev, facts.st_ino

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
 from appliance.intake.changes import Change, Kind
@@ -38,6 +39,7 @@ class Look:
         self._changes: list[Change] = []
         self._due: list[tuple[FoundSlide, float]] = []
         self._coarse: list[FoundSlide] = []
+        self._came: dict[str, list[str]] = defaultdict(list)
         self.parts: dict[str, str] = {}
         """Paths that belong to another slide, with the path of that slide."""
         self.known, self.bases = known, bases
@@ -94,6 +96,7 @@ class Look:
         signature = slide.signature
         if row is None:
             self._change("added", slide.path, signature)
+            self._came[folder_of(slide.path)].append(slide.path)
         elif row.state != SlideState.ARRIVING.value:
             same = _is_of(row, signature)
             if not same and _is_of(row, former_signature(slide)):
@@ -104,6 +107,7 @@ class Look:
                 self._pending.forget(slide.path)
                 return
             self._change("came-back" if same else "changed", slide.path, signature)
+            self._came[folder_of(slide.path)].append(slide.path)
         elif (row.size_bytes, row.modified_ns) != (signature.size_bytes, signature.modified_ns):
             self._change("changed", slide.path, signature)
         quiet = self._pending.quiet_seconds(slide, self._monotonic)
@@ -172,6 +176,10 @@ class Look:
         return self._changes
 
     def _gone(self, path: str, detail: str) -> None:
+        for new in self._came.get(folder_of(path), ()):
+            if self._pending.is_renamed(path, new):
+                self._changes.append(Change(kind="renamed", path=path, slide=new))
+                return
         self._changes.append(Change(kind="gone", path=path, detail=detail))
 
     def _change(self, kind: Kind, path: str, signature: Signature) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from appliance.intake.completeness import is_whole
 from appliance.intake.found import FoundSlide, found_again
+from appliance.intake.listing import Identity, identity_of
 from appliance.settings.intake import Watch
 
 LOOK_SECONDS, SLOW_LOOK_SECONDS = 1.0, 5.0
@@ -20,6 +21,7 @@ class _Pending:
     slide: FoundSlide
     since: float
     checked: float | None = None
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class PendingSlides:
         """Return for how long a slide has had its signature; 0 where it is new or has changed."""
         known = self._slides.get(slide.path)
         if known is None or known.slide.signature != slide.signature:
-            self._slides[slide.path] = _Pending(slide, monotonic)
+            new = _Pending(slide, monotonic, identity=_identity(slide.path))
+            self._slides[slide.path] = new
             return 0.0
         known.slide = slide
         return monotonic - known.since
@@ -63,6 +66,15 @@ class PendingSlides:
         """Compare a slide's files with their index."""
         self._slides[slide.path].checked = monotonic
         return is_whole(Path(slide.path), [Path(file.path) for file in slide.files])
+
+    def is_renamed(self, path: str, new: str) -> bool:
+        """Return whether a file that is gone is the one that lies under another path now."""
+        old, now = self._slides.get(path), self._slides.get(new)
+        if old is None or now is None or old.identity is None or old.identity != now.identity:
+            return False
+        was, is_now = old.slide.signature, now.slide.signature
+        # A file that was made in its place may have its number, but seldom its size and time, too.
+        return was.size_bytes <= is_now.size_bytes and was.modified_ns <= is_now.modified_ns
 
     def forget(self, path: str) -> None:
         """Stop following a slide."""
@@ -92,3 +104,10 @@ class PendingSlides:
             return SLOW_LOOK_SECONDS
         due_s = [window_s - age_s for age_s in ages_s if age_s < window_s]
         return min([LOOK_SECONDS, *due_s])
+
+
+def _identity(path: str) -> Identity | None:
+    try:
+        return identity_of(path)
+    except OSError:
+        return None

@@ -232,7 +232,7 @@ class FolderScan:
         changes: list[Change] = look.changes()
         refused = {change.path for change in apply_changes(self._ledger, changes, now)}
         for change in changes:
-            if change.kind in ("arrived", "not-whole", "no-base", "gone", "part-of"):
+            if change.kind in ("arrived", "not-whole", "no-base", "gone", "part-of", "renamed"):
                 self._pending.forget(change.path)
         for path in refused:
             self._pending.forget(path)

@@ -50,6 +50,7 @@ EVENTS: Words = {
     "not-whole": "quiet, but not whole",
     "came-back": "the file is there again",
     "part-of": "its files are a part of {slide}",
+    "renamed": "its file was renamed, and is {slide}",
     # states of cases
     "came-anew": "{slide} came in anew",
     "slide-changed": "a slide of it changed",

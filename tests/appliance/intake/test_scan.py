@@ -133,12 +133,33 @@ def test_a_file_that_is_gone_while_arriving_ends_with_a_reason(site: Site, look:
     old.rename(new)
     again(*([new] if look else []))
     rows = site.rows()
-    assert (rows["tmp-1.svs"].state, rows["tmp-1.svs"].reason) == ("quarantined", "vanished")
+    assert (rows["tmp-1.svs"].state, rows["tmp-1.svs"].reason) == ("superseded", "")
     assert again(after_s=WINDOW_S)["S26-1_A1_HE.svs"] == "arrived"
     assert not site.scan.busy
     new.rename(old)  # it comes back
     assert site.run()["tmp-1.svs"] == "arriving"
     assert site.run(WINDOW_S)["tmp-1.svs"] == "arrived"
+
+
+@pytest.mark.parametrize("look", [False, True], ids=["scan", "look"])
+def test_a_file_that_is_renamed_in_its_folder_is_no_trouble(site: Site, look: bool) -> None:
+    def see(*paths: Path) -> dict[str, str]:
+        return site.look(*paths, after_s=1) if look else site.run(1)
+
+    old, new = site.scans / "tmp-1.svs", site.scans / "S26-1_A1_HE.svs"
+    old.write_bytes(TIFF)
+    see(old)
+    with old.open("ab") as stream:
+        stream.write(bytes(9))
+    old.rename(new)
+    assert see(old, new) == {old.name: "superseded", new.name: "arriving"}
+    new.rename(old)  # a person puts it back
+    states = see(old, new)
+    assert states == {old.name: "arriving", new.name: "superseded"}
+    # Another file in its place is not the one that vanished.
+    old.unlink()
+    (site.scans / "S26-2_A1_HE.svs").write_bytes(TIFF[:-1])
+    assert see(old, site.scans / "S26-2_A1_HE.svs")[old.name] == "quarantined"
 
 
 def test_the_only_file_that_is_deleted_while_arriving_ends_with_a_reason(site: Site) -> None:
