@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from typing import Any, Literal, TypeAlias
@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 from dicom.characters import CONTROL
 from dicom.errors import ObjectError
 from dicom.legal import SEXES
-from dicom.person_names import components_agree, words_agree
+from dicom.patients import NamedPatient, patient_differences
 from dicom.request import OrderedRequest
 from dicom.study import LO_LENGTH, SH_LENGTH, StudyFacts, check_length, check_name, is_name
 from dicom.uids import is_uid
@@ -22,6 +22,7 @@ OrderSource: TypeAlias = Literal["worklist", "hl7", "csv"]
 
 UNIVERSAL_TYPES = frozenset({"DNS", "EUI64", "ISO", "URI", "UUID", "X400", "X500"})
 """Universal Entity ID Types (PS3.3 Table 10-17)."""
+LONGEST_OTHER_ID = 4 * LO_LENGTH
 _BLOCK = re.compile(r"[A-Z]{1,2}\d{1,3}")
 _USUAL = re.compile(r"[A-Z]{1,2}\d{1,3}|\d{1,3}[A-Z]?|[A-Z]|(\d{1,3})-(\d{1,3})")
 """Forms of a block; the last one may be a block of a part, or several blocks."""
@@ -32,7 +33,6 @@ _PART = re.compile(r"(?:PT?|SP|T)(?=\d+$)")
 """Mark of a part of the specimen, which laboratories write in place of a block."""
 _SEPARATORS = re.compile(r"[\s;:_./#^-]+")
 _SEVERAL = re.compile(r"[;,|+]")
-_WORDS = re.compile(r"[\s,^]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,11 +90,23 @@ class Order:
         _check_name("referring physician's name", self.referring_physician)
         _check_text("issuer of the accession", self.accession_issuer, 3 * LO_LENGTH)
         for each in self.other_ids:
-            _check_text("other patient ID", each, 4 * LO_LENGTH)
+            _check_text("other patient ID", each, LONGEST_OTHER_ID)
         if self.patient_sex not in SEXES:
             raise ObjectError("the patient's sex is none of DICOM's terms: F, M, O or nothing")
         if self.uid and not is_uid(self.uid):
             raise ObjectError("the Study Instance UID is no UID")
+
+    def patient(self) -> NamedPatient:
+        """Return the patient that the order names, for comparisons."""
+        born = self.patient_birth_date
+        return NamedPatient(
+            patient_id=self.patient_id,
+            issuer=self.issuer,
+            name=self.patient_name,
+            birth_date="" if born is None else born.isoformat(),
+            sex=self.patient_sex,
+            other_ids=self.other_ids,
+        )
 
     def study(self) -> StudyFacts:
         """Return the facts of the study; the order must name one.
@@ -290,53 +302,14 @@ def blocks_of(specimens: Iterable[OrderedSpecimen]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(blocks)) if all(blocks) else ()
 
 
-def one_patient(orders: Iterable[Order]) -> bool:
-    """Return whether orders name one patient: what one of them does not say is no difference."""
-    found = list(orders)
-    return all(
-        _agree(first, second) for number, first in enumerate(found) for second in found[:number]
-    )
+def one_patient(orders: Iterable[Order], merged: Sequence[Sequence[str]] = ()) -> bool:
+    """Return whether orders name one patient: what one of them does not say is no difference.
 
-
-def _agree(first: Order, second: Order) -> bool:
-    one, *others = _ids(first)
-    two, *more = _ids(second)
-    if one and two and one in more:
-        one = two
-    elif one and two and two in others:
-        two = one
-    elif not all(a == b for a, b in _issuer_pairs(first, second) if a and b):
-        return False
-    pairs: list[tuple[object, object]] = [
-        (one, two),
-        (first.patient_birth_date, second.patient_birth_date),
-        (first.patient_sex.replace("O", ""), second.patient_sex.replace("O", "")),
-    ]
-    return all(one == other for one, other in pairs if one and other) and _names_agree(
-        first.patient_name, second.patient_name
-    )
-
-
-def _ids(order: Order) -> list[str]:
-    """IDs of the patient without their issuers, that of the order first."""
-    return [each.partition("^")[0].casefold() for each in (order.patient_id, *order.other_ids)]
-
-
-def _issuer_pairs(first: Order, second: Order) -> Iterator[tuple[str, str]]:
-    """Namespaces, universal IDs and types of the issuers."""
-    yield from zip(
-        first.issuer.casefold().split("&"), second.issuer.casefold().split("&"), strict=False
-    )
-
-
-def _names_agree(first: str, second: str) -> bool:
-    """Return whether two names agree group by group (PS3.5 6.2.1).
-
-    A group without ``^`` is compared by its words: tables hold ``Müller Jana``.
+    `merged` are groups of IDs that the site declares to be one patient.
     """
-    return all(
-        components_agree(one.split("^"), other.split("^"))
-        if "^" in one and "^" in other
-        else words_agree(_WORDS.split(one), _WORDS.split(other))
-        for one, other in zip(first.split("="), second.split("="), strict=False)
+    named = [order.patient() for order in orders]
+    return not any(
+        patient_differences(first, second, merged)
+        for number, first in enumerate(named)
+        for second in named[:number]
     )

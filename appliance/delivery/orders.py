@@ -30,6 +30,7 @@ from dicom import pacs
 from dicom.association import PacsAddress
 from dicom.errors import PacsRejectedError, PacsUnavailableError
 from dicom.order import (
+    LONGEST_OTHER_ID,
     Order,
     OrderedSpecimen,
     block_key,
@@ -37,6 +38,7 @@ from dicom.order import (
     names_several,
     one_patient,
 )
+from dicom.patients import joined_ids, known_text
 from dicom.request import with_later
 from dicom.study import StudyFacts
 from dicom.uids import deterministic_uid
@@ -155,7 +157,7 @@ def ask_orders(accession: str, settings: Settings) -> Answer:
         return replace(answer, problems=problems)
     if kept is None or kept.order is None:
         return replace(_keep(accession, answer, settings), problems=problems)
-    if one_patient((kept.order, answer.order)):
+    if one_patient((kept.order, answer.order), settings.patients.merged):
         requests = with_later(kept.order.requests, answer.order.requests)
         if set(requests) != set(kept.order.requests):  # a worklist has no order of its answers
             _keep(accession, replace(kept, order=replace(kept.order, requests=requests)), settings)
@@ -249,7 +251,7 @@ def _agreed(found: Sequence[Order | None], accession: str, settings: Settings) -
         )
     if not orders:
         return Answer(note=f"{know} no order for this accession: objects name no patient")
-    if not one_patient(orders):
+    if not one_patient(orders, settings.patients.merged):
         return Answer(
             note=f"{know} orders of several patients for this accession: objects name none",
             conflict=tuple(orders),
@@ -269,20 +271,23 @@ def _agreed(found: Sequence[Order | None], accession: str, settings: Settings) -
 
 def _joined(orders: Sequence[Order], first: Order) -> Order:
     """Order with what each of some orders of one patient knows; `first` names the study."""
-    ids = {each for order in orders for each in order.other_ids}
+    patient_id, issuer, others = joined_ids([order.patient() for order in orders])
     known: dict[str, Any] = {
         name: next((value for order in orders if (value := getattr(order, name))), default)
         for name, default in (
-            *((name, "") for name in ("patient_id", "issuer", "patient_name", "patient_sex")),
-            *((name, "") for name in ("accession_issuer", "referring_physician")),
+            *((name, "") for name in ("patient_sex", "accession_issuer", "referring_physician")),
             ("patient_birth_date", None),
         )
     }
+    names = [order.patient_name for order in orders if order.patient_name]
     return replace(
         first,
         **known,
         source=orders[0].source,
-        other_ids=tuple(sorted(ids - {known["patient_id"]})),
+        patient_id=patient_id,
+        issuer=issuer,
+        patient_name=next(filter(known_text, names), next(iter(names), "")),
+        other_ids=tuple(each for each in others if len(each) <= LONGEST_OTHER_ID),
         specimens=tuple(dict.fromkeys(each for order in orders for each in order.specimens)),
         asked=tuple(dict.fromkeys(each for order in orders for each in order.asked)),
         requests=tuple(dict.fromkeys(each for order in orders for each in order.requests)),

@@ -9,12 +9,9 @@ from appliance.delivery.index import sound_contents
 from appliance.delivery.sources import STAND_IN
 from appliance.domain import Stain
 from appliance.errors import CaseHeldError
-from appliance.intake.patients import (
-    PATIENTS_DIFFER,
-    Patient,
-    patient_differences,
-)
+from appliance.intake.patients import PATIENTS_DIFFER, Patient
 from appliance.settings.settings import Settings
+from dicom.patients import patient_differences
 from dicom.study import StudyFacts
 
 STUDY_DIFFERS = "study-differs"

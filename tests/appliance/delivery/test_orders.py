@@ -24,11 +24,12 @@ from appliance.delivery.orders import (
 )
 from appliance.delivery.requests import answered_request
 from appliance.errors import WorklistUnavailableError
-from appliance.intake.patients import combined
+from appliance.intake.patients import Patient, combined
 from appliance.line.ordered import Ordered, ordered_for
 from appliance.operations.doctor import Examined, examine
 from appliance.operations.identify import identify_paths
 from appliance.settings.identify import Identify, Writing
+from appliance.settings.intake import Patients
 from appliance.settings.orders import Orders
 from appliance.settings.settings import Settings
 from appliance.settings.tls import Worklist
@@ -138,6 +139,79 @@ def test_sources_that_name_different_patients_give_no_patient(lab: Laboratory) -
     # Nothing of it is kept: the laboratory corrects it.
     lab.table("S26-1;4711;;;A1;HER2;")
     assert ask_orders("S26-1", lab.settings).order is not None
+
+
+def two_orders(lab: Laboratory, first: str, second: str) -> None:
+    """Two messages of S26-1: the segments PID, without their beginning."""
+    lab.table()
+    texts = []
+    for number, (pid, stain) in enumerate(((first, "HE^H&E"), (second, "HER2^HER2"))):
+        head, _, rest = HL7.partition("PID|1||4711^^^KLINIK^MR||Mueller^Jana||19610203|F")
+        order = rest.replace("P-1", f"P-{number}").replace("HE^H&E", stain)
+        texts.append(f"{head.replace('20261120', f'2026112{number}')}PID|1||{pid}{order}")
+    lab.message("".join(texts))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "known"),
+    [
+        ("4711", "0815^^^C^MR~4711^^^H^MR", ("4711", "H", ("0815^^^C",))),
+        ("0815^^^C^MR~4711^^^H^MR", "4711", ("0815", "C", ("4711", "4711^^^H"))),
+        ("4711", "0815^^^C^MR~4711^^^H^MR~4711^^^P^PI", ("4711", "", None)),
+        ("4711", "4711^^^H^MR", ("4711", "H", ())),
+        ("4711^^^H^MR~K-7^^^K", "4711^^^H^MR~K-8", ("4711", "H", ("K-7^^^K", "K-8"))),
+        ("UNKNOWN", "4711^^^H^MR", ("4711", "H", ())),
+    ],
+)
+def test_an_issuer_goes_with_its_own_id_and_no_id_is_lost(
+    first: str, second: str, known: tuple[str, str, tuple[str, ...] | None], lab: Laboratory
+) -> None:
+    two_orders(lab, f"{first}||Mueller^Jana", f"{second}||Mueller^Jana")
+    ask_orders("S26-1", lab.settings)
+    study, note = order_of("S26-1", lab.settings)
+    assert study is not None and note == ""
+    assert (study.patient_id, study.issuer) == known[:2]
+    assert known[2] is None or study.other_ids == known[2]
+    # A header with any of the numbers is of this patient.
+    for number in {text.partition("^")[0] for text in f"{first}~{second}".split("~")}:
+        header = Patient(patient_id=number, source="header")
+        (ordered,) = ordered_for("S26-1", lab.settings, WORDS).patients
+        assert combined([header, ordered]).also == ()
+
+
+def test_a_number_of_two_issuers_is_that_of_two_patients(lab: Laboratory) -> None:
+    lab.table("S26-1;4711;;KLINIK;A1;HER2;")
+    pid = "815^^^PRAXIS^MR~4711^^^PRAXIS^PI||Huber^Eva||19500101|F"
+    lab.message(HL7.replace("4711^^^KLINIK^MR||Mueller^Jana||19610203|F", pid))
+    assert order_of("S26-1", lab.settings)[0] is None
+    ordered = ordered_for("S26-1", lab.settings, WORDS)
+    assert [each.patient_id for each in combined(ordered.patients).also] == ["4711"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "name"),
+    [
+        ("4711||Meyer^Anna||19610203|F", "0815||Huber^Anna||19610204|F", "Meyer^Anna"),
+        ("4711||Unbekannt^Unbekannt", "4711||Meyer^Anna", "Meyer^Anna"),
+        ("4711||Meyer^Unknown", "4711||Meyer^Anna", "Meyer^Unknown"),
+        ("4711||山田^太郎", "4711||Yamada^Tarou^^^^^L~山田^太郎^^^^^L^I", "山田^太郎"),
+    ],
+)
+def test_orders_are_compared_with_each_other_as_slides_are(
+    first: str, second: str, name: str, lab: Laboratory
+) -> None:
+    """What is no difference between two slides lets objects name the patient."""
+    two_orders(lab, first, second)
+    merged = Patients(merged=(("4711", "0815"),))
+    settings = lab.settings.model_copy(update={"patients": merged})
+    study, note = order_of("S26-1", settings)
+    assert study is not None and note == ""
+    assert (study.patient_id, study.patient_name) == ("4711", name)
+    first_uid = study.uid
+    # Where the sources tell them one after the other, the blocks stay in one study.
+    two_orders(lab, second, second)
+    answer = ask_orders("S26-1", settings)
+    assert answer.order is not None and (answer.order.uid, answer.note) == (first_uid, "")
 
 
 def test_a_corrected_order_replaces_the_kept_one_and_is_told(lab: Laboratory) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from appliance.domain import HE, HER2, Identity
 from appliance.intake.block import make_ready
-from appliance.intake.patients import Patient, combined, differences, held_for
+from appliance.intake.patients import Patient, combined, held_for
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import CaseRow, params_of
@@ -23,6 +23,7 @@ from appliance.settings.intake import Patients
 from appliance.settings.settings import Settings
 from appliance.words.say import say
 from dicom.order import Order, one_patient
+from dicom.patients import patient_differences
 
 JANE: dict[str, Any] = {
     "patient_id": "PAT-0001",
@@ -89,7 +90,7 @@ JANE: dict[str, Any] = {
         ({"sex": "O"}, []),
         ({"sex": "U"}, []),
         ({"sex": ""}, []),
-        ({"study_uid": "1.2.4"}, ["study"]),
+        ({"study_uid": "1.2.4"}, []),
         ({"study_uid": ""}, []),
         (
             {"patient_id": "PAT-2", "name": "Maier^Eva", "birth_date": "19700101", "sex": "M"},
@@ -99,8 +100,8 @@ JANE: dict[str, Any] = {
 )
 def test_what_differs(changes: dict[str, Any], differing: list[str]) -> None:
     first, second = Patient(**JANE), Patient(**(JANE | changes))
-    assert differences(first, second) == differing
-    assert differences(second, first) == differing
+    assert patient_differences(first, second) == differing
+    assert patient_differences(second, first) == differing
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_what_differs(changes: dict[str, Any], differing: list[str]) -> None:
     ],
 )
 def test_groups_of_a_name_are_compared_with_their_like(one: str, other: str, same: bool) -> None:
-    assert (differences(Patient(name=one), Patient(name=other)) == []) is same
+    assert (patient_differences(Patient(name=one), Patient(name=other)) == []) is same
 
 
 SAME_NAMES = [
@@ -152,10 +153,10 @@ def test_writings_of_one_name(one: str, other: str, same: bool) -> None:
     slides = Patient(patient_id="7", name=one), Patient(patient_id="7", name=other)
     orders = [Order(patient_id="7", patient_name=name) for name in (one, other)]
     for first, second in (slides, slides[::-1]):
-        assert differences(first, second) == ([] if same else ["name"])
+        assert patient_differences(first, second) == ([] if same else ["name"])
     assert one_patient(orders) is one_patient(orders[::-1]) is same
     another = Patient(patient_id="8", name=other)
-    assert "patient ID" in differences(slides[0], another)
+    assert "patient ID" in patient_differences(slides[0], another)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_ids_that_the_site_declares_to_be_one_are_one_patient(
     group: tuple[str, ...], same: bool
 ) -> None:
     first, second = Patient(**JANE), Patient(**(JANE | {"patient_id": "PAT-0002", "sex": "M"}))
-    assert (differences(first, second, [group]) == []) is same
+    assert (patient_differences(first, second, [group]) == []) is same
 
 
 TEXTS = st.text(st.sampled_from("AaÄß0^=-.& 山や\u0308\\\n"), max_size=12)
@@ -189,9 +190,9 @@ PATIENTS = st.builds(
 
 @given(PATIENTS, PATIENTS)
 def test_texts_of_any_kind_are_compared_the_same_both_ways(first: Patient, second: Patient) -> None:
-    assert differences(first, first) == []
-    assert differences(first, Patient()) == []
-    assert differences(first, second) == differences(second, first)
+    assert patient_differences(first, first) == []
+    assert patient_differences(first, Patient()) == []
+    assert patient_differences(first, second) == patient_differences(second, first)
     both = combined([first, second])
     assert Patient.of_json(both.as_json()) == both
 
@@ -212,6 +213,12 @@ def test_an_issuer_goes_with_its_own_id_alone() -> None:
     header = Patient(patient_id="A-1", other_ids=("B-1^^^B",))
     order = Patient(patient_id="B-1", issuer="B")
     assert combined([header, order]).issuer == ""
+    # An ID of the order stays known beside another one of the header.
+    header = Patient(patient_id="B-1", issuer="B", other_ids=("C-1",))
+    order = Patient(patient_id="A-1", issuer="A", other_ids=("B-1^^^B",))
+    both = combined([header, order])
+    assert (both.also, both.patient_id, both.issuer) == ((), "B-1", "B")
+    assert both.other_ids == ("A-1^^^A", "C-1")
 
 
 @pytest.fixture
