@@ -60,6 +60,21 @@ class OrderedRequest:
         both = all(each.placer or each.filler for each in (self, other))
         return not both and (not all(procedures) or procedures[0] == procedures[1])
 
+    def is_about(self, other: OrderedRequest) -> bool:
+        """Return whether two requests share the number of an order, and what is asked of it.
+
+        The number is the placer's, else the filler's. Systems write one number for all orders of a
+        case: they are of one order where they ask for the same, or where one does not say.
+        """
+        mine, its = (each.placer or each.filler for each in (self, other))
+        issuers = self.placer_issuer.casefold(), other.placer_issuer.casefold()
+        if not mine or mine.casefold() != its.casefold() or bool(self.placer) != bool(other.placer):
+            return False
+        if all(issuers) and issuers[0] != issuers[1]:
+            return False
+        asked, of_other = ({text.casefold() for text in each.asked} for each in (self, other))
+        return not asked or not of_other or bool(asked & of_other)
+
     def as_json(self) -> dict[str, Any]:
         """Return a dictionary for `of_json`."""
         return asdict(self)
@@ -116,6 +131,13 @@ def with_later(
         if all(each.is_of_order(new) for new in later if each.placer and each.placer == new.placer)
     ]
     return tuple(dict.fromkeys((*left, *later)))
+
+
+def without_taken_back(
+    kept: Sequence[OrderedRequest], taken_back: Sequence[OrderedRequest]
+) -> tuple[OrderedRequest, ...]:
+    """Return the requests of orders that were not taken back."""
+    return tuple(each for each in kept if not any(gone.is_about(each) for gone in taken_back))
 
 
 def request_item(

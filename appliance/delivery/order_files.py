@@ -6,11 +6,15 @@ import codecs
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import TypeVar
 
 from appliance.settings.identify import Writing
 from dicom.order import Order
+from dicom.request import OrderedRequest
+
+_Each = TypeVar("_Each")
 
 MOST_PROBLEMS = 100
 """Number of problems of a file that are kept."""
@@ -50,22 +54,36 @@ class OrderProblem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrdersRead:
-    """Orders of a source by accession, case-folded, and what could not be used."""
+    """Orders of a source by accession, case-folded, and what could not be used.
+
+    `canceled` are the requests of orders that were taken back.
+    """
 
     orders: Mapping[str, tuple[Order, ...]]
     problems: tuple[OrderProblem, ...]
+    canceled: Mapping[str, tuple[OrderedRequest, ...]] = field(default_factory=dict)
 
     def of(self, accession: str, writing: Writing | None = None) -> tuple[Order, ...]:
         """Return the orders of an accession by the site's rule of writing; case never counts."""
-        wanted = accession.casefold()
-        if writing is None or (writing.separators, writing.leading_zeros) == ("keep", "keep"):
-            return self.orders.get(wanted, ())
-        found = (
-            orders
-            for written, orders in self.orders.items()
-            if writing.of_accession(written).casefold() == wanted
-        )
-        return tuple(order for orders in found for order in orders)
+        return _of(self.orders, accession, writing)
+
+    def canceled_of(self, accession: str, writing: Writing) -> tuple[OrderedRequest, ...]:
+        """Return the requests of an accession that were taken back."""
+        return _of(self.canceled, accession, writing)
+
+
+def _of(
+    known: Mapping[str, tuple[_Each, ...]], accession: str, writing: Writing | None
+) -> tuple[_Each, ...]:
+    wanted = accession.casefold()
+    if writing is None or (writing.separators, writing.leading_zeros) == ("keep", "keep"):
+        return known.get(wanted, ())
+    found = (
+        each
+        for written, each in known.items()
+        if writing.of_accession(written).casefold() == wanted
+    )
+    return tuple(one for each in found for one in each)
 
 
 def decoded(data: bytes) -> str:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from appliance.delivery.hl7_characters import CharactersError, header_of, text_of
 from appliance.delivery.order_files import (
@@ -25,11 +25,13 @@ from appliance.delivery.order_standing import (
     OrderEntry,
     by_accession,
     standing,
+    taken_back,
 )
 from appliance.errors import WorklistUnavailableError
 from appliance.settings.orders import Orders
 from dicom.errors import ObjectError
 from dicom.order import Order
+from dicom.request import OrderedRequest
 
 MOST_MESSAGE_BYTES = 4 * 2**20
 """Largest file of messages that is read."""
@@ -37,17 +39,20 @@ _ENVELOPE = (b"FHS", b"BHS", b"BTS", b"FTS")
 _Listed: TypeAlias = tuple[tuple[str, int, int], ...]
 """Names of files, their times of change and their sizes."""
 _Parsed: TypeAlias = tuple[tuple[OrderEntry, ...], tuple[OrderProblem, ...]]
+_Each = TypeVar("_Each")
+_ByAccession: TypeAlias = Mapping[str, tuple[_Each, ...]]
 
 
 @dataclass(slots=True)
 class _Folder:
     """What was read of a folder: its present files, each with its time of change and its size.
 
-    `standing` has the orders that stand by accession, and the files that they are of.
+    `standing` has the files that it is of, the orders that stand by accession, and the requests of
+    those that were taken back.
     """
 
     files: dict[str, tuple[int, int, _Parsed]] = field(default_factory=dict)
-    standing: tuple[_Listed, Mapping[str, tuple[Order, ...]]] = ((), {})
+    standing: tuple[_Listed, _ByAccession[Order], _ByAccession[OrderedRequest]] = ((), {}, {})
 
 
 @lru_cache(maxsize=4)
@@ -92,9 +97,12 @@ def read_hl7(folder: Path, settings: Orders, longest_s: float | None = None) -> 
         kept.files.pop(name, None)
     listed = tuple(files)
     if kept.standing[0] != listed:
-        orders = by_accession(standing(sorted(entries, key=lambda item: item[0])))
-        kept.standing = listed, orders
-    return OrdersRead(orders=kept.standing[1], problems=tuple(problems[:MOST_PROBLEMS]))
+        entries.sort(key=lambda item: item[0])
+        stand = standing(entries)
+        back = taken_back((entry for _, entry in entries), stand)
+        kept.standing = listed, by_accession(stand), back
+    _, orders, canceled = kept.standing
+    return OrdersRead(orders=orders, canceled=canceled, problems=tuple(problems[:MOST_PROBLEMS]))
 
 
 def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:

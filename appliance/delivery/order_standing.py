@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import NamedTuple, TypeAlias
@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 from appliance.delivery.hl7_fields import Segment, repetitions, whole
 from appliance.delivery.order_change import changed
 from dicom.order import Order, blocks_of, one_patient
+from dicom.request import OrderedRequest
 
 MessagePlace: TypeAlias = tuple[str, float, str, int]
 """Place of a message among all: its time, that of its file, the file's name, and the line."""
@@ -81,6 +82,17 @@ class OrderEntry:
         """Numbers under which an order is known: the placer's and the filler's."""
         found = [("placer", self.placer), ("filler", self.filler)]
         return [each for each in found if each[1]] or [("", "")]
+
+    @property
+    def requests(self) -> tuple[OrderedRequest, ...]:
+        """Requests of the order; of one that is taken back, its number and what is asked of it."""
+        if self.order is not None:
+            return self.order.requests
+        asked = tuple(sorted(name for test in self.asked for name in test.names))
+        request = OrderedRequest(
+            placer=self.placer, placer_issuer=self.issuer, filler=self.filler, asked=asked
+        )
+        return (request,)
 
     def is_about(self, other: OrderEntry) -> bool:
         """Return whether this entry is about the order of an earlier one in its own accession.
@@ -259,6 +271,30 @@ def by_accession(entries: Iterable[OrderEntry]) -> Mapping[str, tuple[Order, ...
         if entry.order is not None:
             orders[entry.accession.casefold()].append(entry.order)
     return {accession: tuple(dict.fromkeys(each)) for accession, each in orders.items()}
+
+
+def taken_back(
+    entries: Iterable[OrderEntry], stand: Sequence[OrderEntry]
+) -> Mapping[str, tuple[OrderedRequest, ...]]:
+    """Return the requests of orders that do not `stand` any more, by accession, case-folded.
+
+    They were canceled, or have another accession now. The first message of an order that is taken
+    back may be gone: then the numbers are those of the last one.
+    """
+    standing_now: dict[str, list[OrderedRequest]] = defaultdict(list)
+    for entry in stand:
+        standing_now[entry.accession.casefold()] += entry.requests
+    left = set(map(id, stand))
+    gone: dict[str, list[OrderedRequest]] = defaultdict(list)
+    for entry in entries:
+        if id(entry) not in left:
+            accession = entry.accession.casefold()
+            gone[accession] += (
+                each
+                for each in entry.requests
+                if not any(each.is_about(other) for other in standing_now.get(accession, ()))
+            )
+    return {accession: tuple(dict.fromkeys(each)) for accession, each in gone.items() if each}
 
 
 def _in_accession(entry: OrderEntry) -> list[_Group]:

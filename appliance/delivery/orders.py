@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.registry import vocabulary
@@ -21,6 +21,7 @@ from appliance.delivery.destinations.network import tls_files
 from appliance.delivery.order_csv import read_csv
 from appliance.delivery.order_files import OrderProblem, OrdersRead
 from appliance.delivery.order_hl7 import read_hl7
+from appliance.delivery.order_joined import brought_up, joined, say_the_same
 from appliance.delivery.order_stains import stain_codes
 from appliance.errors import WorklistUnavailableError
 from appliance.settings.installation import installation_salt
@@ -30,7 +31,6 @@ from dicom import pacs
 from dicom.association import PacsAddress
 from dicom.errors import PacsRejectedError, PacsUnavailableError
 from dicom.order import (
-    LONGEST_OTHER_ID,
     Order,
     OrderedSpecimen,
     block_key,
@@ -38,8 +38,7 @@ from dicom.order import (
     names_several,
     one_patient,
 )
-from dicom.patients import joined_ids, known_text
-from dicom.request import with_later
+from dicom.request import OrderedRequest
 from dicom.study import StudyFacts
 from dicom.uids import deterministic_uid
 from dicom.worklist import find_orders
@@ -58,13 +57,15 @@ class Answer:
 
     `order` is None where there is none, or where orders name several patients: `conflict` holds
     them. `note` tells the operator why objects will name no patient or no study of the laboratory.
-    `problems` are sentences about files that cannot be used, one for each file.
+    `problems` are sentences about files that cannot be used, one for each file. `canceled` are
+    the requests of orders that were taken back.
     """
 
     order: Order | None = None
     note: str = ""
     conflict: tuple[Order, ...] = ()
     problems: tuple[str, ...] = ()
+    canceled: tuple[OrderedRequest, ...] = ()
 
 
 def order_of(accession: str, settings: Settings) -> tuple[StudyFacts | None, str]:
@@ -91,18 +92,32 @@ def order_of(accession: str, settings: Settings) -> tuple[StudyFacts | None, str
 def ordered_specimen(
     accession: str, block: str, stain: str, settings: Settings
 ) -> OrderedSpecimen | None:
-    """Return the specimen of a slide by the kept order; None where the order does not tell one.
+    """Return the specimen of a slide by the kept order; None where the order does not tell one."""
+    kept = kept_order(accession, settings)
+    return None if kept is None else _specimen_in(kept, block, stain, settings)
+
+
+def former_specimens(
+    accession: str, block: str, stain: str, settings: Settings
+) -> Iterator[OrderedSpecimen]:
+    """Yield the specimens that a slide had by orders which were kept before the present one."""
+    for former in _revisions(accession, settings):
+        if former.order and (found := _specimen_in(former.order, block, stain, settings)):
+            yield found
+
+
+def _specimen_in(
+    order: Order, block: str, stain: str, settings: Settings
+) -> OrderedSpecimen | None:
+    """Specimen of a slide by an order.
 
     A row of several blocks, or with other words beside the block, counts where none names the block
     alone. The container is that of the order only where it is said to have this stain, and of no
     other block.
     """
-    kept = kept_order(accession, settings)
-    if kept is None:
-        return None
     words = vocabulary(settings)
-    exact = [each for each in kept.specimens if block_key(each.block) == block_key(block)]
-    found = exact or [each for each in kept.specimens if name_block((each.block,), block)]
+    exact = [each for each in order.specimens if block_key(each.block) == block_key(block)]
+    found = exact or [each for each in order.specimens if name_block((each.block,), block)]
     ids = {each.specimen_id for each in found if each.specimen_id}
     glass = {
         each.container_id
@@ -134,7 +149,8 @@ def kept_order(accession: str, settings: Settings) -> Order | None:
 def ask_orders(accession: str, settings: Settings) -> Answer:
     """Ask all sources for the order of a slide, and keep it.
 
-    An order that names another patient than the kept one replaces it: the laboratory corrected it.
+    The kept order gets what comes later, and loses what is taken back. One that names another
+    patient replaces it: the laboratory corrected it.
     Slides that were identified before still name the former patient, which holds their case.
 
     Raises
@@ -152,17 +168,24 @@ def ask_orders(accession: str, settings: Settings) -> Answer:
             raise
         return kept
     problems = answer.problems
-    if answer.order is None:
-        answer = kept if kept is not None and not answer.conflict else answer
-        return replace(answer, problems=problems)
+    if answer.conflict:
+        return answer
     if kept is None or kept.order is None:
-        return replace(_keep(accession, answer, settings), problems=problems)
-    if one_patient((kept.order, answer.order), settings.patients.merged):
-        requests = with_later(kept.order.requests, answer.order.requests)
-        if set(requests) != set(kept.order.requests):  # a worklist has no order of its answers
-            _keep(accession, replace(kept, order=replace(kept.order, requests=requests)), settings)
-        # The study stays: blocks that were written before lie in it.
-        order = replace(answer.order, uid=kept.order.uid, study_id=kept.order.study_id)
+        found = answer if answer.order is None else _keep(accession, answer, settings)
+        return replace(found, problems=problems)
+    if answer.order is None or one_patient((kept.order, answer.order), settings.patients.merged):
+        written = ArtifactKey.of("study", uid=kept.order.uid)
+        order = brought_up(
+            kept.order,
+            answer.order,
+            answer.canceled,
+            is_written=ArtifactStore(settings.artifacts_dir).has(written),
+        )
+        if not say_the_same(order, kept.order):
+            _keep(accession, replace(kept, order=order), settings)
+        if answer.order is not None:
+            # The study stays: blocks that were written before lie in it.
+            order = replace(answer.order, uid=kept.order.uid, study_id=kept.order.study_id)
         return Answer(order=order, note=kept.note, problems=problems)
     changed = "the order of this accession names another patient than before"
     answer = _keep(accession, answer, settings)
@@ -189,11 +212,13 @@ def _ask(accession: str, settings: Settings, longest_s: float | None = None) -> 
             raise WorklistUnavailableError(f"worklist: {err}") from err
         found += sorted(answers, key=lambda each: (each.uid, each.study_id) if each else ("", ""))
     problems: list[OrderProblem] = []
+    canceled: list[OrderedRequest] = []
     for read in _files(settings, longest_s):
         found += read.of(accession, settings.identify.writing)
         problems += read.problems
+        canceled += read.canceled_of(accession, settings.identify.writing)
     answer = _agreed(found, accession, settings)
-    return replace(answer, problems=tuple(_by_file(problems)))
+    return replace(answer, problems=tuple(_by_file(problems)), canceled=tuple(canceled))
 
 
 def _files(settings: Settings, longest_s: float | None) -> Iterator[OrdersRead]:
@@ -258,40 +283,15 @@ def _agreed(found: Sequence[Order | None], accession: str, settings: Settings) -
         )
     first = next((order for order in orders if order.uid), orders[0])
     uids = {order.uid for order in orders if order.source == first.source and order.uid}
-    joined, note = _joined(orders, first), ""
+    order, note = joined(orders, first), ""
     if len(uids) > 1:
-        joined = replace(joined, uid="", study_id="")
+        order = replace(order, uid="", study_id="")
         note = f"{know} orders of several studies for this accession: objects lie in one of Tandem"
-    if not joined.uid:
+    if not order.uid:
         salt = installation_salt(settings.state_dir)
-        made = deterministic_uid("study", salt, accession, joined.patient_id)
-        joined = replace(joined, uid=made)
-    return Answer(order=joined, note=note)
-
-
-def _joined(orders: Sequence[Order], first: Order) -> Order:
-    """Order with what each of some orders of one patient knows; `first` names the study."""
-    patient_id, issuer, others = joined_ids([order.patient() for order in orders])
-    known: dict[str, Any] = {
-        name: next((value for order in orders if (value := getattr(order, name))), default)
-        for name, default in (
-            *((name, "") for name in ("patient_sex", "accession_issuer", "referring_physician")),
-            ("patient_birth_date", None),
-        )
-    }
-    names = [order.patient_name for order in orders if order.patient_name]
-    return replace(
-        first,
-        **known,
-        source=orders[0].source,
-        patient_id=patient_id,
-        issuer=issuer,
-        patient_name=next(filter(known_text, names), next(iter(names), "")),
-        other_ids=tuple(each for each in others if len(each) <= LONGEST_OTHER_ID),
-        specimens=tuple(dict.fromkeys(each for order in orders for each in order.specimens)),
-        asked=tuple(dict.fromkeys(each for order in orders for each in order.asked)),
-        requests=tuple(dict.fromkeys(each for order in orders for each in order.requests)),
-    )
+        made = deterministic_uid("study", salt, accession, order.patient_id)
+        order = replace(order, uid=made)
+    return Answer(order=order, note=note)
 
 
 # the kept order
@@ -303,17 +303,20 @@ def _key(accession: str, revision: int) -> ArtifactKey:
     return ArtifactKey.of("order", accession=accession, revision=revision)
 
 
+def _revisions(accession: str, settings: Settings) -> Iterator[Answer]:
+    """Orders that were kept of an accession, with their notes, the first one first."""
+    store = ArtifactStore(settings.artifacts_dir)
+    for key in (_key(accession, number) for number in count()):
+        if not store.has(key):
+            return
+        folder = store.path(key)
+        order = Order.of_json(json.loads((folder / ORDER_NAME).read_text()))
+        yield Answer(order=order, note=(folder / NOTE_NAME).read_text())
+
+
 def _kept(accession: str, settings: Settings) -> Answer | None:
     """Latest order that was kept of an accession, with its note."""
-    store = ArtifactStore(settings.artifacts_dir)
-    newest = -1
-    while store.has(_key(accession, newest + 1)):
-        newest += 1
-    if newest < 0:
-        return None
-    folder = store.path(_key(accession, newest))
-    order = Order.of_json(json.loads((folder / ORDER_NAME).read_text()))
-    return Answer(order=order, note=(folder / NOTE_NAME).read_text())
+    return next(iter(deque(_revisions(accession, settings), maxlen=1)), None)
 
 
 def _keep(accession: str, answer: Answer, settings: Settings) -> Answer:

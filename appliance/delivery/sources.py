@@ -20,7 +20,7 @@ from pydicom import Dataset
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.assay import Assay
 from appliance.delivery.frozen import freeze_source, same_source
-from appliance.delivery.orders import order_of, ordered_specimen
+from appliance.delivery.orders import former_specimens, order_of, ordered_specimen
 from appliance.delivery.retired import headers_of, is_retired
 from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
 from appliance.findings.findings import Findings
@@ -252,7 +252,8 @@ def _converted(
     facts, stain, scanned = slide
     stated, before = into
     store = ArtifactStore(settings.artifacts_dir)
-    specimen = ordered_specimen(findings.accession, findings.block, stain, settings)
+    place = findings.accession, findings.block, stain, settings
+    specimens = [*former_specimens(*place), ordered_specimen(*place)]
     depends_on = {
         "slide": facts.fingerprint,
         "block": findings.block,
@@ -263,7 +264,7 @@ def _converted(
         # Former editions cropped these to their bounds.
         "version": 3 if facts.format in BOUNDED else 2,
     }
-    found = _converted_into(stated, before, depends_on, specimen, store)
+    found = _converted_into(stated, before, depends_on, specimens, store)
     accession, study, specimen, key = found
     container = f"{findings.accession}-{findings.block}-{stain}"
     identity = SlideIdentity(
@@ -314,19 +315,20 @@ def _converted_into(
     stated: Sequence[tuple[str, StudyFacts]],
     before: Collection[str],
     depends_on: Mapping[str, Any],
-    specimen: OrderedSpecimen | None,
+    specimens: Sequence[OrderedSpecimen | None],
     store: ArtifactStore,
 ) -> tuple[str, StudyFacts, OrderedSpecimen | None, ArtifactKey]:
     """Return the accession, the study and the specimen that a converted slide states, and its key.
 
-    A slide that was converted before its specimen was known, or by an edition that wrote no zone or
+    `specimens` are those by former orders, and the one of today. A slide that was converted
+    before its specimen was known, or known in full, or by an edition that wrote no zone or
     another accession, or that filled what the header of the study leaves open, stays as it was
     sent, also where its file is gone.
     """
     candidates = []
     for accession, facts in ((n, each) for n, study in stated for each in (study.filled(), study)):
         unzoned = replace(facts, zone="")
-        for of_order in (None, specimen):
+        for of_order in (None, *specimens):
             of_specimen = {} if of_order is None else {"specimen": asdict(of_order)}
             for into in (unzoned, facts):
                 of_zone = {"zone": into.zone} if into.zone else {}

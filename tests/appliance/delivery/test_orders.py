@@ -390,6 +390,64 @@ def test_numbers_that_come_later_are_kept_and_numbers_of_orders_that_are_done_st
     assert numbers("HER2") == ("P-2", "F-2")
 
 
+def test_what_an_order_tells_later_is_stated(lab: Laboratory) -> None:
+    """The first table has the H&E slide alone, as it is when it is scanned."""
+    (lab.hl7 / "one.hl7").unlink()
+    lab.table("S26-1;4711;;;A1;H&E;S26-1-A1-1")
+    ask_orders("S26-1", lab.settings)
+    before, _ = order_of("S26-1", lab.settings)
+    rows = (f"S26-1;4711;Müller^Jana;KLINIK;A1;{stain}" for stain in ("H&E;", "HER2;S26-1-A1-2"))
+    lab.table(*rows)
+    ask_orders("S26-1", lab.settings)
+    study, _ = order_of("S26-1", lab.settings)
+    assert before is not None and study is not None
+    assert (study.uid, study.patient_name, study.issuer) == (before.uid, "Müller^Jana", "KLINIK")
+    containers = {"HE": "S26-1-A1-1", "HER2": "S26-1-A1-2"}
+    for stain, container in containers.items():
+        specimen = ordered_specimen("S26-1", "A1", stain, lab.settings)
+        assert specimen is not None and specimen.container_id == container
+    # The laboratory's system drops what is done.
+    lab.table()
+    (patient,) = ordered_for("S26-1", lab.settings, WORDS).patients
+    assert (patient.name, patient.stains) == ("Müller^Jana", ("HE", "HER2"))
+
+
+def test_an_order_that_is_taken_back_leaves_the_kept_one(lab: Laboratory) -> None:
+    """An order in its place, or the others of its number, are asked for and answered."""
+
+    def tell(*orders: tuple[str, str, str], only_last: bool = False) -> None:
+        head = HL7.partition("ORC")[0]
+        texts = [
+            f"{head.replace('20261120', f'202611{20 + at}')}ORC|{control}|{number}|S26-1\r"
+            f"OBR|1|{number}|S26-1|{stain}^{stain}\r"
+            for at, (control, number, stain) in enumerate(orders)
+        ]
+        lab.message("".join(texts[-1:] if only_last else texts))
+
+    def known(stain: str = "HER2") -> tuple[tuple[str, ...], str, str]:
+        (patient,) = ordered_for("S26-1", lab.settings, WORDS).patients
+        request, note = answered_request("S26-1", "A1", stain, lab.settings)
+        return patient.stains, request.placer, note
+
+    lab.table()
+    orders = [("NW", "P-1", "HER2"), ("NW", "P-1", "HE")]
+    tell(*orders)
+    assert known() == (("HER2", "HE"), "P-1", "")
+    orders.append(("CA", "P-1", "HER2"))
+    tell(*orders)
+    assert (known(), known("HE")) == ((("HE",), "", ""), (("HE",), "P-1", ""))
+    # The file of the order itself may be gone, and the sources be silent afterwards.
+    tell(*orders, ("NW", "P-2", "HER2"))
+    assert known() == (("HE", "HER2"), "P-2", "")
+    tell(*orders, ("NW", "P-2", "HER2"), ("OC", "p-2", "HER2"), only_last=True)
+    assert known() == (("HE",), "", "")
+    lab.message("")
+    assert known() == (("HE",), "", "")
+    # Asked for again under the number that was taken back.
+    tell(*orders, ("NW", "P-1", "HER2"))
+    assert known() == (("HE", "HER2"), "P-1", "")
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [

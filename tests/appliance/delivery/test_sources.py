@@ -19,6 +19,7 @@ from pydicom import Dataset, dcmread
 from appliance.artifacts import ArtifactStore
 from appliance.assays.her2.assay import HER2_ASSAY
 from appliance.delivery.frozen import freeze_source
+from appliance.delivery.orders import ask_orders
 from appliance.delivery.sources import slide_sources
 from appliance.domain import HE, HER2
 from appliance.errors import SourceChangedError
@@ -113,6 +114,31 @@ def test_the_specimen_of_an_order_names_new_slides_and_leaves_those_that_were_se
     again = slide_sources(first, HER2_ASSAY, settings, sent.study, before={key})
     assert again.converted == sent.converted
     assert sent.converted[0].read_bytes() == bytes_before
+
+
+def test_what_an_order_tells_later_leaves_the_slides_that_were_sent(tmp_path: Path) -> None:
+    """Objects of a study state the same patient, whatever the order tells by then."""
+    table = tmp_path / "orders.csv"
+    settings = Settings(state_dir=tmp_path / "state", orders=Orders(csv=table))
+    slides = [write_svs(tmp_path / f"{n}.svs", seed=n) for n in (1, 2)]
+    he, ihc = (replace(open_facts(slide), mpp=MPP) for slide in slides)
+    first = replace(some_findings(), he=he, ihc=ihc)
+
+    def order(*rows: str) -> None:
+        head = "Accession;Patient ID;Name;Specimen;Block;Stain;Container\n"
+        table.write_text(head + "".join(f"{first.accession};P-1;{row}\n" for row in rows))
+        ask_orders(first.accession, settings)
+
+    order(f";SP-1;{first.block};HE;G-1")
+    sent = slide_sources(first, HER2_ASSAY, settings)
+    later = "Meyer^Anna;SP"
+    order(f"{later}-1;{first.block};HER2;G-2", *(f"{later}-3;B2;{x};G-{x}" for x in ("HE", "HER2")))
+    assert slide_sources(first, HER2_ASSAY, settings, sent.study).converted == sent.converted
+    assert slide_sources(first, HER2_ASSAY, settings).converted == sent.converted
+    named = slide_sources(replace(first, block="B2"), HER2_ASSAY, settings).headers
+    assert {named[stain][0].ContainerIdentifier for stain in (HE, HER2)} == {"G-HE", "G-HER2"}
+    headers = [image for images in (*sent.headers.values(), *named.values()) for image in images]
+    assert {str(image.PatientName) for image in headers} == {""}
 
 
 def test_a_file_that_changed_is_not_converted_under_the_first_ones_identity(

@@ -1,0 +1,66 @@
+"""Orders of one patient, put together: those of several sources, and later ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from dicom.order import LONGEST_OTHER_ID, Order, texts_in
+from dicom.patients import joined_ids, known_text
+from dicom.request import OrderedRequest, with_later, without_taken_back
+
+
+def joined(orders: Sequence[Order], first: Order) -> Order:
+    """Return an order with what each order of a patient knows; `first` names the study."""
+    patient_id, issuer, others = joined_ids([order.patient() for order in orders])
+    known: dict[str, Any] = {
+        name: next((value for order in orders if (value := getattr(order, name))), default)
+        for name, default in (
+            *((name, "") for name in ("patient_sex", "accession_issuer", "referring_physician")),
+            ("patient_birth_date", None),
+        )
+    }
+    names = [order.patient_name for order in orders if order.patient_name]
+    return replace(
+        first,
+        **known,
+        source=orders[0].source,
+        patient_id=patient_id,
+        issuer=issuer,
+        patient_name=next(filter(known_text, names), next(iter(names), "")),
+        other_ids=tuple(each for each in others if len(each) <= LONGEST_OTHER_ID),
+        specimens=tuple(dict.fromkeys(each for order in orders for each in order.specimens)),
+        asked=tuple(dict.fromkeys(each for order in orders for each in order.asked)),
+        requests=tuple(dict.fromkeys(each for order in orders for each in order.requests)),
+    )
+
+
+def brought_up(
+    kept: Order, later: Order | None, canceled: Sequence[OrderedRequest], *, is_written: bool
+) -> Order:
+    """Return a kept order with what came `later`, and without what was taken back.
+
+    Facts of the patient that it leaves open are added unless objects of its study are written:
+    all of these state the same.
+    """
+    requests = without_taken_back(kept.requests, canceled)
+    left = {text for each in requests for text in each.asked}
+    left |= {text for each in kept.specimens for text in (each.stain, *texts_in(each.stain))}
+    gone = {text for each in kept.requests for text in each.asked} - left
+    if len(requests) < len(kept.requests):
+        asked = tuple(text for text in kept.asked if text not in gone)
+        kept = replace(kept, requests=requests, asked=asked)
+    if later is None:
+        return kept
+    both = joined((kept, later), kept)
+    requests = with_later(kept.requests, later.requests)
+    if is_written:
+        return replace(kept, specimens=both.specimens, asked=both.asked, requests=requests)
+    return replace(both, requests=requests)
+
+
+def say_the_same(one: Order, other: Order) -> bool:
+    """Return whether two orders differ in the order of their items alone, which no source has."""
+    pairs = ((getattr(one, field.name), getattr(other, field.name)) for field in fields(Order))
+    return all(set(a) == set(b) if isinstance(a, tuple) else a == b for a, b in pairs)
