@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from typing import Any, Literal, TypeAlias
@@ -28,7 +28,12 @@ _USUAL = re.compile(r"[A-Z]{1,2}\d{1,3}|\d{1,3}[A-Z]?|[A-Z]|(\d{1,3})-(\d{1,3})"
 """Forms of a block; the last one may be a block of a part, or several blocks."""
 _FORMS = tuple(map(re.compile, (r"[A-Z]{2,3}", r"[IVX]{1,5}", r"\d{1,3}\.\d{1,3}")))
 """Forms of a block that others of a laboratory have where a slide's own has it."""
-_RANGE = re.compile(r"\s*([A-Z]{1,2})(\d{1,3})\s*[\N{EN DASH}-]\s*\1(\d{1,3})\s*")
+_RANGE = re.compile(
+    r"\s*([A-Z]{1,2})\s?(\d{1,3})\s*(?:[\N{EN DASH}\N{EM DASH}-]|BIS|TO)\s*(?:\1\s?)?(\d{1,3})\s*"
+)
+_AND = re.compile(r"(?<=\d)\s+(?:UND|AND|U\.?)(?=\s)")
+_OF_LIST = re.compile(r"([A-Z]{1,2})\d{1,3}(?:~\d{1,3})?")
+_NUMBERS = re.compile(r"\d{1,3}\s*[\N{EN DASH}-]\s*\d{1,3}")
 _PART = re.compile(r"(?:PT?|SP|T)(?=\d+$)")
 """Mark of a part of the specimen, which laboratories write in place of a block."""
 _SEPARATORS = re.compile(r"[\s;:_./#^-]+")
@@ -249,10 +254,11 @@ def block_key(block: str) -> str:
 def are_others(blocks: Iterable[str], block: str) -> bool:
     """Return whether an order names blocks, and all are surely others than a slide's block.
 
-    A block that cannot be read, and a part's mark, may be any. One of the form of the slide's own,
-    such as III of II, is another.
+    A block that cannot be read, 0, and a part's mark, may be any; the letter or number with which
+    the slide's block begins may be its part. One of the form of the slide's own, such as III of II,
+    is another.
     """
-    named = [part for each in blocks for part in texts_in(each)]
+    named = list(_readings(blocks))
     return bool(named) and all(_is_other(each, block_key(block)) for each in named)
 
 
@@ -273,9 +279,28 @@ def _names(written: str) -> tuple[str, ...]:
     return key, *re.findall(r"[^\W_]+", key)
 
 
+def _readings(cells: Iterable[str]) -> Iterator[str]:
+    """Texts of cells; a number after a block may be one of its letter: ``A1, 2``, ``A1/2``."""
+    last = ""
+    for text in (text for cell in cells for text in texts_in(cell)):
+        yield text
+        letter = last
+        if letter and _NUMBERS.fullmatch(text):
+            yield letter + text
+        # A hyphen between numbers divides no list: A10-2 may be a slide of A10.
+        key = block_key(re.sub(r"(?<=\d)-(?=\d)", "~", _AND.sub("/", text.upper())))
+        for word in filter(None, re.split(r"[/&-]+", key)):
+            if block := _OF_LIST.fullmatch(word):
+                letter = last = block[1]
+            elif not word.isdecimal():
+                letter = ""
+            elif letter:
+                yield letter + word
+
+
 def _is_other(written: str, wanted: str) -> bool:
     key, *words = _names(written)
-    if wanted in (key, *words):
+    if wanted in (key, *words) or key == "0" or _may_be_part(key, wanted):
         return False
     if any(form.fullmatch(key) and form.fullmatch(wanted) for form in _FORMS):
         return True
@@ -289,6 +314,16 @@ def _is_other(written: str, wanted: str) -> bool:
         return _mark(key) in ("", _mark(wanted))
     # Of "A1 Mamma" the block is A1; "A1-A3" may be A2.
     return sum(_BLOCK.fullmatch(word) is not None and not _mark(word) for word in words) == 1
+
+
+def _may_be_part(key: str, wanted: str) -> bool:
+    """Return whether a slide's block begins with this one: A1 with A, 1A with 1; not 10 with 1."""
+    rest = wanted.removeprefix(key)
+    if rest in ("", wanted) or not _USUAL.fullmatch(key):
+        return False
+    return not (key[-1].isdecimal() and rest[0].isdecimal()) and not (
+        key[-1].isalpha() and rest[0].isalpha()
+    )
 
 
 def _mark(key: str) -> str:

@@ -16,6 +16,13 @@ _ACCENTS = re.compile(r"[\u0300-\u036f]")
 _SIGNS = re.compile(r"[\s.'`´’‘ʼʹ′\-‐‑‒–]+")
 """Signs that one source writes within a component, and another leaves out."""
 _HYPHENS = re.compile(r"[\s\-‐‑‒–]+")
+_TITLE = (
+    r"(?:(?:univ\W*)?prof(?:essor(?:in)?)?|dres|dr|priv\W*doz|pd(?=\W+dr)|ph\W?d"
+    r"|dipl\W*(?:ing|med|biol|chem|phys|psych|inform|kfm|kffr))\b"
+    r"(?:\W+(?:(?:med|dent|vet|habil|rer|jur|oec|theol|ing|fh|h\W?c|univ|mult)\b|(?:nat|phil|pol|sc)\.))*"
+)
+_TITLES = re.compile(rf"^(?:{_TITLE}\W+)+(?=\w)|(?<=\w)(?:\W+{_TITLE})+\W*$", re.IGNORECASE)
+"""Titles at the ends of a component, where tables write them; a name is left."""
 _FAMILY, _GIVEN, _MIDDLE, _PREFIX = range(4)
 
 
@@ -24,8 +31,9 @@ def components_agree(one: Sequence[str], other: Sequence[str]) -> bool:
 
     ``Müller`` agrees with ``MUELLER`` and with ``Muller``, ``O'Brien`` with ``OBrien``. Given names
     may be divided otherwise, and an initial stands for a middle name. A title tells no patients
-    apart.
+    apart, wherever it is written.
     """
+    one, other = ([*map(_untitled, name[:_PREFIX]), *name[_PREFIX:]] for name in (one, other))
     pairs = list(zip(one, other, strict=False))
     given = pairs[_GIVEN:_PREFIX]
     rest = [pairs[_FAMILY], *pairs[_PREFIX + 1 :]] if pairs else []
@@ -39,8 +47,20 @@ def components_agree(one: Sequence[str], other: Sequence[str]) -> bool:
 
 def words_agree(one: Iterable[str], other: Iterable[str]) -> bool:
     """Return whether the words of one name are among those of the other."""
+    one, other = (_untitled_words(" ".join(name)) for name in (one, other))
     pairs = zip(_words(one), _words(other), strict=True)
     return any(first <= second or second <= first for first, second in pairs)
+
+
+def _untitled(text: str) -> str:
+    """Return a component, or a whole name, without the titles at its ends."""
+    return _TITLES.sub("", text)
+
+
+def _untitled_words(name: str) -> list[str]:
+    """Return the words of a name without titles. ``Prof Anna`` has the family's name Prof."""
+    left = _untitled(name).split()
+    return left if len(left) > 1 or "." in name else name.split()
 
 
 def _words(name: Iterable[str]) -> list[set[str]]:

@@ -131,11 +131,18 @@ SAME_NAMES = [
     *(("Smith^John^Q", "SMITH^JOHN^QUINCY"), ("Smith^John^Q.", "Smith^John^Q")),
     *(("Meier^Anna Maria", "Meier^Anna^Maria"), ("Meier^Anna-Maria", "Meier^Anna^Maria")),
     *(("Doe^Jane M", "Doe^Jane^Mary"), ("Doe^Jane M^Lee", "Doe^Jane^Mary Lee")),
+    *((f"{title} Meier^Anna", "Meier^Anna") for title in ("Dr.", "Dr", "Prof. Dr. med.", "PD Dr.")),
+    *((f"{title} Meier^Anna", "Meier^Anna^^Dr.") for title in ("Dr.med.", "Dipl.-Ing. (FH)")),
+    *((f"Meier^{name}", "Meier^Anna") for name in ("Anna Dr.", "Dr. Anna", "Anna, Ph.D.")),
+    *(("Meier Dr.^Anna", "Meier, Anna"), ("Dr. Meier", "Meier^Anna"), ("Prof^Anna", "PROF^Anna")),
+    ("Univ.-Prof. Dr. h.c. mult. Meier^Anna", "Dr. rer. nat. Meier^Anna"),
 ]
 OTHER_NAMES = [
     *(("Müller^A", "Miller^A"), ("Meier^A", "Meier^Anna"), ("Smith^John^Q", "Smith^John^Robert")),
     *(("Meier^Anna Maria", "Meier^Anna^Eva"), ("Meier^Anna Maria", "Meier^Maria^Anna")),
     *(("M^Anna", "Meier^Anna"), ("Doe^Jane M", "Doe^June^Mary"), ("O'Brien^M", "Brien^M")),
+    *(("Prof^Anna", "Huber^Anna"), ("Prof, Anna", "Huber^Anna"), ("Dr. Meier^A", "Dr. Huber^A")),
+    *(("Meier^Phil Jan", "Meier^Jan"), ("Meier^Prof. Phil", "Meier^Anna"), ("Drach^A", "Ach^A")),
     *(
         ("山田^花子", "山本^花子"),
         ("=やまだ^は", "=やまた^は"),

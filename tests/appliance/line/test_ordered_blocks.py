@@ -54,9 +54,12 @@ MISSED, QUIET = ("partnerless", "stain-missing"), ("waiting", "not-asked")
         # A block in another writing is that block.
         *((row(cell), [MISSED, QUIET]) for cell in ("A/1", "A.1", "A:1", "Blk A1", "(A1)", "#A1")),
         *((row(cell), [MISSED, QUIET]) for cell in ("Kapsel A1", "A1-1", "A1 Mamma", "A1, A2")),
-        *((row(cell), [QUIET, QUIET]) for cell in ("A2", "A2,A3", "A2 Mamma", "1", "A")),
+        *((row(cell), [QUIET, QUIET]) for cell in ("A2", "A2,A3", "A2 Mamma", "1", "A2-3")),
+        # A number behind a block may be one of its letter.
+        *((row(cell), [QUIET, MISSED]) for cell in ("B2, 1", "B2/1", "B2+1", "B2 und 1", "B2 1")),
+        (row("A"), [MISSED, QUIET]),
         # One that cannot be read may be any, as may the mark of a part.
-        *((row(cell), [MISSED, MISSED]) for cell in ("Mamma", "A1-B2", "A2 A3", "P1", "T 1")),
+        *((row(cell), [MISSED, MISSED]) for cell in ("Mamma", "A1-B2", "A2 A3", "P1", "T 1", "0")),
         *(({"hl7": her2(mark)}, [MISSED, MISSED]) for mark in ("P1", "T1", "SP1", "PT1")),
     ],
 )
@@ -143,14 +146,27 @@ def test_a_result_answers_the_order_that_names_its_block_surely(
 
 
 @pytest.mark.parametrize(
-    ("cell", "block"), [("A3-A5", "A1"), ("AB", "AA"), ("III", "II"), ("1.3", "1.2")]
+    ("cell", "block", "is_answered"),
+    [
+        *(("A3-A5", "A1", False), ("AB", "AA", False), ("III", "II", False), ("1.3", "1.2", False)),
+        *(
+            (cell, "A2", True)
+            for cell in ("A1-3", "A1/2", "A1+2", "A1, 2, 3", "A1 bis 3", "A", "0")
+        ),
+        *((cell, "A2", True) for cell in ("A 1 - 3", "A1 & 2", "A1 u. 2", "A1, 0")),
+        *((cell, "A4", False) for cell in ("A1-3", "A1/2", "A1, 2, 3", "A1 bis 3", "A-1")),
+        *((cell, "B2", False) for cell in ("A1-3", "A1/2", "A1, 2, 3", "A")),
+        *(("A1, 2-4", "A3", True), ("A1, 2-4", "A5", False), ("1", "1A", True), ("1", "10", False)),
+        *(("A1", "A1-1", True), ("A10-2", "A2", False), ("A1 Mamma 2", "A2", False)),
+    ],
 )
-def test_a_result_does_not_answer_the_order_of_another_block_alone(
-    cell: str, block: str, tmp_path: Path
+def test_a_result_answers_no_order_of_another_block_alone(
+    cell: str, block: str, is_answered: bool, tmp_path: Path
 ) -> None:
     table = tmp_path / "orders.csv"
     table.write_text(f"Accession;Patient ID;Block;Stain;Placer\nS26-1;4711;{cell};HER2;P-7\n")
     os.utime(table, (time.time() - 600,) * 2)
     settings = Settings(state_dir=tmp_path / "state", orders=Orders(csv=table))
     ask_orders("S26-1", settings)
-    assert answered_request("S26-1", block, Stain("HER2"), settings)[0].placer == ""
+    placer = answered_request("S26-1", block, Stain("HER2"), settings)[0].placer
+    assert placer == ("P-7" if is_answered else "")
