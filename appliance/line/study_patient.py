@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from appliance.delivery.index import sound_contents
+from appliance.delivery.orders import kept_order
 from appliance.delivery.sources import STAND_IN
 from appliance.domain import Stain
 from appliance.errors import CaseHeldError
@@ -31,7 +32,10 @@ def patient_of_study(objects_key: str, settings: Settings) -> Patient | None:
     contents = sound_contents(objects_key, settings) if objects_key else None
     if contents is None or contents["study"] is None:
         return None
-    study = StudyFacts.of_json(contents["study"])
+    return _patient_of(StudyFacts.of_json(contents["study"]))
+
+
+def _patient_of(study: StudyFacts) -> Patient:
     born = study.patient_birth_date
     is_stand_in = study.patient_id.startswith(STAND_IN)
     return Patient(
@@ -66,6 +70,24 @@ def written_for(
         return objects_key, made_for
     named = "\n".join(f"{each.patient_id}|{each.issuer}" for each in patients.values())
     return "", hashlib.sha256(named.encode()).hexdigest()[:16]
+
+
+def goes_to_own_study(
+    accession: str, objects_key: str, patients: Mapping[Stain, Patient], settings: Settings
+) -> bool:
+    """Return whether the objects of a case would go to the study of its slides' patient.
+
+    That is the study of its former objects, else that of the kept order. Where neither is known,
+    writing decides.
+    """
+    former, _ = written_for(objects_key, patients, settings)
+    study = patient_of_study(former, settings)
+    if study is None and (order := kept_order(accession, settings)) is not None:
+        study = _patient_of(order.study())
+    merged = settings.patients.merged
+    return study is None or not any(
+        patient_differences(patient, study, merged) for patient in patients.values()
+    )
 
 
 def require_patient(

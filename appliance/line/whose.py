@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sqlmodel import col, select
 
-from appliance.domain import QuarantineReason
+from appliance.domain import QuarantineReason, Stain
 from appliance.errors import SlideError
-from appliance.intake.block import make_ready
+from appliance.intake.block import make_ready, reopen
 from appliance.intake.patients import PATIENTS_DIFFER, Patient, combined, held_for
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import CaseState
-from appliance.ledger.tables import CaseRow, set_reason
+from appliance.ledger.tables import CaseRow, SlideRow
 from appliance.ledger.transaction import Transaction
+from appliance.line.study_patient import STUDY_DIFFERS, goes_to_own_study
 from appliance.settings.settings import Settings
 from dicom.header import StatedFacts, stated_facts
 
@@ -52,13 +53,16 @@ def whose_slide(stated: StatedFacts, orders: Sequence[Patient], settings: Settin
 def let_merged_go(tx: Transaction, settings: Settings, now: float) -> None:
     """Let held cases go on whose patients the settings declare to be one.
 
-    The difference is overruled in the case, as by a person, until a slide of it comes in anew.
+    A difference of its slides is overruled in the case, as by a person, until a slide of it comes
+    in anew. One of its study is not: its objects are written, and compared, again. A case whose
+    score is a person's stays held for it, as it would be analyzed anew.
     """
     if not settings.patients.merged:
         return
     held = tx.session.exec(
         select(CaseRow).where(
-            col(CaseRow.state) == CaseState.HELD, col(CaseRow.reason) == PATIENTS_DIFFER
+            col(CaseRow.state) == CaseState.HELD,
+            col(CaseRow.reason).in_((PATIENTS_DIFFER, STUDY_DIFFERS)),
         )
     ).all()
     for case in held:
@@ -66,7 +70,21 @@ def let_merged_go(tx: Transaction, settings: Settings, now: float) -> None:
         slides = tx.current_slides(case.accession, case.block, stains)
         if len(slides) < len(stains) or held_for(case, slides, settings.patients.merged):
             continue
-        case.overruled = json.dumps(sorted({*json.loads(case.overruled), PATIENTS_DIFFER}))
-        set_reason(case)
-        tx.advance(case, CaseState.WAITING, now=now, code="merged")
+        overruled = set(json.loads(case.overruled))
+        if case.reason == PATIENTS_DIFFER:
+            overruled.add(PATIENTS_DIFFER)
+        elif not _is_written_again(tx, case, slides, settings):
+            continue
+        reopen(tx, case, "merged", {}, now)
+        case.overruled = json.dumps(sorted(overruled))
         make_ready(tx, case, now)
+
+
+def _is_written_again(
+    tx: Transaction, case: CaseRow, slides: Mapping[Stain, SlideRow], settings: Settings
+) -> bool:
+    """Return whether a case that is held for its study goes to that of its slides' patient now."""
+    patients = {stain: Patient.of_json(slide.patient) for stain, slide in slides.items()}
+    return tx.scored_by(case.subject) in ("", "advanced") and goes_to_own_study(
+        case.accession, case.objects_key, patients, settings
+    )

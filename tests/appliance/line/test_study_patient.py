@@ -16,15 +16,17 @@ from appliance.delivery.requests import request_of
 from appliance.domain import HE, HER2, Identity, Stain
 from appliance.errors import CaseHeldError
 from appliance.findings.codec import load_findings, save_findings
-from appliance.intake.block import reopen
+from appliance.intake.block import hold, make_ready, reopen
 from appliance.intake.patients import Patient
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import CaseState
+from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.line.case_steps import WrittenCase, finish_write, write
 from appliance.line.context import Done, StepContext
 from appliance.line.ordered import ordered_for
 from appliance.line.study_patient import IN_ANOTHER_STUDY, STUDY_DIFFERS
+from appliance.line.whose import let_merged_go
 from appliance.settings.destinations import FolderDestination
+from appliance.settings.intake import Patients
 from appliance.settings.orders import Orders
 from appliance.settings.settings import Settings
 from models.synthesis.slides import SyntheticCase
@@ -81,6 +83,43 @@ def test_an_order_that_changed_since_its_slides_were_identified_holds_the_case(
     assert held.value.params == {"stain": "HE", "what": "patient ID, name"}
     assert "P-1" not in str(held.value) and "P-2" not in str(held.value)
     assert bench.patients_of(bench.write(then, accepted=(STUDY_DIFFERS,)).objects_key) == {"P-2"}
+
+
+@pytest.mark.parametrize(
+    ("merged", "code", "state"),
+    [
+        ((("P-1", "P-9"),), "advanced", CaseState.HELD),
+        ((("P-1", "P-2"),), "advanced", CaseState.READY),
+        ((("P-1", "P-2"),), "corrected", CaseState.HELD),
+    ],
+)
+def test_a_merge_in_the_settings_lets_a_case_that_is_held_for_its_study_go(
+    bench: Bench, merged: tuple[tuple[str, ...], ...], code: str, state: CaseState
+) -> None:
+    """A person's score would be lost: the case waits for a person."""
+    then = bench.order("P-1")
+    bench.order("P-2")
+    ledger = Ledger(bench.settings.ledger_url)
+    with ledger.transaction() as tx:
+        for stain, patient in then.items():
+            slide = tx.add_slide(f"{stain}.svs", 0.0)
+            slide.accession, slide.block, slide.stain = bench.accession, "A1", stain
+            slide.patient = patient.as_json()
+            for step in ("arrived", "identified", "inspected", "read"):
+                tx.advance(slide, SlideState(step), now=0.0)
+        case = tx.case_for(
+            Identity(accession=bench.accession, block="A1", stain=HER2), 0.0, HER2_PAIR
+        )
+        make_ready(tx, case, 0.0)
+        tx.advance(case, CaseState.ALIGNED, now=0.0)
+        tx.advance(case, CaseState.SCORED, now=0.0, code=code)
+        hold(tx, case, STUDY_DIFFERS, {"stain": "HE", "what": "patient ID"}, 0.0)
+    settings = bench.settings.model_copy(update={"patients": Patients(merged=merged)})
+    with ledger.transaction() as tx:
+        let_merged_go(tx, settings, 1.0)
+        (case,) = tx.cases()
+        assert (case.state, case.overruled) == (state, "[]")
+    ledger.close()
 
 
 def test_a_corrected_patient_gets_objects_of_its_own(bench: Bench) -> None:
