@@ -218,13 +218,21 @@ class Network:
     def _in_parts(
         self, tiles: NDArray[np.uint8], finish: Callable[[torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
-        """Apply `finish` to the logits of all tiles; halve the batch where memory runs out."""
+        """Apply `finish` to the logits of all tiles; halve the batch where memory runs out.
+
+        Raises
+        ------
+        WeightsError
+            If a logit is no finite number: as a class it would be 0, and as tumor none.
+        """
         parts: list[torch.Tensor] = []
         done = 0
         while done < len(tiles):
             size = min(len(tiles) - done, self._most or len(tiles))
             try:
-                parts.append(finish(self._logits(tiles[done : done + size])).cpu())
+                logits = self._logits(tiles[done : done + size])
+                is_finite = bool(logits.isfinite().all())
+                parts.append(finish(logits).cpu())
             except (RuntimeError, MemoryError) as err:
                 if size == 1 or not _is_out_of_memory(err):
                     raise
@@ -233,6 +241,11 @@ class Network:
                 if self.device == "cuda":
                     torch.cuda.empty_cache()
                 continue
+            if not is_finite:
+                raise WeightsError(
+                    f"{self.spec.name} answers with values that are no numbers. Run tandem weights "
+                    "verify, and look at the device."
+                )
             done += size
         return torch.cat(parts)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from appliance.errors import DeviceUnusableError
+from appliance.errors import DeviceUnusableError, WeightsUnusableError
 from appliance.line.readings import usable_weights
 from appliance.readers import inference
 from appliance.readers.inference import Network
@@ -115,3 +115,18 @@ def test_an_error_of_the_device_is_the_sites_and_any_other_its_own(
     monkeypatch.setattr(network, "_answering", fails)
     with pytest.raises(DeviceUnusableError if is_site else RuntimeError), usable_weights():
         network.classify(tiles)
+
+
+@pytest.mark.parametrize("task", [Task.TUMOR, Task.INTENSITY, Task.SEGMENTATION])
+def test_answers_that_are_no_numbers_are_the_sites_trouble(
+    task: Task, tiles: NDArray[np.uint8]
+) -> None:
+    """As a class they would be the first one, and a tile of tumor would be dropped in silence."""
+    network = Network(reference_folder(task), "cpu")
+    answer = network.segment if task is Task.SEGMENTATION else network.classify
+    assert len(answer(tiles[:1])) == 1
+    last = list(network._module.parameters())[-1]
+    with inference.torch.no_grad():
+        last.fill_(float("nan"))
+    with pytest.raises(WeightsUnusableError, match=network.spec.name), usable_weights():
+        answer(tiles[:1])
