@@ -31,6 +31,7 @@ class Reason(StrEnum):
     STAIN_NOT_NUCLEAR = "stain-not-nuclear"
     STAIN_NOT_PROVEN = "stain-not-proven"
     NUCLEI_UNSEEN = "nuclei-unseen"
+    PIGMENT = "pigment"
     NO_TUMOR = "no-tumor"
     LITTLE_TUMOR = "little-tumor"
     STAIN_OUTSIDE_TUMOR = "stain-outside-tumor"

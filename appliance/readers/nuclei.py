@@ -60,15 +60,19 @@ class NucleiReading:
         int64 (n, 5): px per class of the label map.
     brown_px
         int64 (n, 2): brown px near these nuclei, and those of them in pieces as wide as nuclei.
+    pigment
+        int64 (n,): counted stained nuclei whose brown looks like pigment.
     unseen
         bool (n,): no blue nucleus stands out, and fewer than `FEWEST_NUCLEI` were counted.
+    blurred
+        bool (n,): the tile is out of focus.
     on_control
         bool (n,): the tile holds control tissue.
     outside
         Nuclei of the same shape per class on tissue outside the tumor, and brown px as above.
-    control_nuclei, control_brown_px
-        int64 (m, 4) and (m, 2): nuclei per class on control tissue, of the tiles of
-        `control.counts`, and brown px of these tiles as above.
+    control_nuclei, control_brown_px, control_pigment
+        int64 (m, 4), (m, 2) and (m,): nuclei per class on control tissue, of the tiles of
+        `control.counts`, and brown px and pigment of these tiles as above.
     labels, mpp
         Label map of the slide (uint8, 0-4), margin included, and its µm per px.
     unreadable_control_percent
@@ -81,12 +85,15 @@ class NucleiReading:
     counts: NDArray[np.int64]
     label_px: NDArray[np.int64]
     brown_px: NDArray[np.int64]
+    pigment: NDArray[np.int64]
     unseen: NDArray[np.bool_]
+    blurred: NDArray[np.bool_]
     on_control: NDArray[np.bool_]
     outside: OutsideReading
     control: ControlReading
     control_nuclei: NDArray[np.int64]
     control_brown_px: NDArray[np.int64]
+    control_pigment: NDArray[np.int64]
     labels: StoredLabels
     mpp: float
     unreadable_control_percent: float
@@ -94,10 +101,11 @@ class NucleiReading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutsideReading:
-    """Nuclei outside the tumor: tiles read, nuclei per class, and brown px as `NucleiReading`'s."""
+    """Nuclei outside the tumor: tiles read, nuclei per class, and the rest as `NucleiReading`'s."""
 
     tiles: int
     counts: tuple[int, ...]
+    pigment: int
     brown_px: int
     wide_px: int
 
@@ -119,9 +127,12 @@ class NucleiSession:
         self._counts: list[NDArray[np.int64]] = []
         self._label_px: list[NDArray[np.int64]] = []
         self._brown_px: list[tuple[int, int]] = []
+        self._pigment: list[int] = []
         self._unseen: list[bool] = []
+        self._blurred: list[bool] = []
         self._control_nuclei: list[NDArray[np.int64]] = []
         self._control_brown_px: list[tuple[int, int]] = []
+        self._control_pigment: list[int] = []
         self._open = True
 
     def answer(self, pixels: NDArray[np.uint8]) -> list[TileNuclei]:
@@ -137,6 +148,8 @@ class NucleiSession:
             self._judged.append(judged)
             counts = count_nuclei(found, self._limits)
             self._counts.append(counts)
+            self._pigment.append(count_pigment(found, self._limits))
+            self._blurred.append(found.blurred)
             self._unseen.append(found.brown_alone and int(counts.sum()) < FEWEST_NUCLEI)
             self._label_px.append(count_classes(labels))
             self._brown_px.append((found.brown_px, found.wide_px))
@@ -167,12 +180,15 @@ class NucleiSession:
             counts=counts,
             label_px=np.array(self._label_px, dtype=np.int64).reshape(-1, 5),
             brown_px=np.array(self._brown_px, dtype=np.int64).reshape(-1, 2),
+            pigment=np.array(self._pigment, dtype=np.int64),
             unseen=np.array(self._unseen, dtype=bool),
+            blurred=np.array(self._blurred, dtype=bool),
             on_control=on_control,
             outside=self._outside(control_tiles),
             control=control,
             control_nuclei=np.array(self._control_nuclei, dtype=np.int64).reshape(-1, 4),
             control_brown_px=np.array(self._control_brown_px, dtype=np.int64).reshape(-1, 2),
+            control_pigment=np.array(self._control_pigment, dtype=np.int64),
             labels=StoredLabels.open(self._path),
             mpp=self._raster.mpp,
             unreadable_control_percent=lost,
@@ -199,8 +215,9 @@ class NucleiSession:
             found = measure_nuclei(pixels)
             labels = paint_classes(found, grades(found.stain_od, self._limits))
             counts.append(count_classes(control.within(index, labels)).tolist())
-            held = control.holds(index, found.raster.shape)
-            self._control_nuclei.append(count_nuclei(nuclei_in(found, held), self._limits))
+            within = nuclei_in(found, control.holds(index, found.raster.shape))
+            self._control_nuclei.append(count_nuclei(within, self._limits))
+            self._control_pigment.append(count_pigment(within, self._limits))
             self._control_brown_px.append((found.brown_px, found.wide_px))
         rows, columns = np.nonzero(control.share(slide.grid) > 0)
         tiles = frozenset(TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True))
@@ -225,6 +242,7 @@ class NucleiSession:
         return OutsideReading(
             tiles=len(found),
             counts=tuple(counts.tolist()),
+            pigment=sum(count_pigment(each, self._limits) for each in found),
             brown_px=sum(each.brown_px for each in found),
             wide_px=sum(each.wide_px for each in found),
         )
@@ -245,7 +263,7 @@ class NucleiReader:
     """Color deconvolution on the tiles of an ER or PR slide that have a tumor partner."""
 
     name: ClassVar[str] = "nuclei"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     needs: ClassVar[Needs] = "tiles"
     stains: ClassVar[tuple[Stain, ...]] = (ER, PR)
     task: ClassVar[Task | None] = None
@@ -263,10 +281,13 @@ class NucleiReader:
             counts=reading.counts,
             label_px=reading.label_px,
             brown_px=reading.brown_px,
+            pigment=reading.pigment,
             unseen=reading.unseen,
+            blurred=reading.blurred,
             on_control=reading.on_control,
             control_nuclei=reading.control_nuclei,
             control_brown_px=reading.control_brown_px,
+            control_pigment=reading.control_pigment,
             mpp=reading.mpp,
             unreadable_control_percent=reading.unreadable_control_percent,
         )
@@ -286,12 +307,15 @@ class NucleiReader:
                 counts=arrays["counts"],
                 label_px=arrays["label_px"],
                 brown_px=arrays["brown_px"],
+                pigment=arrays["pigment"],
                 unseen=arrays["unseen"],
+                blurred=arrays["blurred"],
                 on_control=arrays["on_control"],
                 outside=OutsideReading(**outside | {"counts": tuple(outside["counts"])}),
                 control=ControlReading(**beside["control"]),
                 control_nuclei=arrays["control_nuclei"],
                 control_brown_px=arrays["control_brown_px"],
+                control_pigment=arrays["control_pigment"],
                 labels=StoredLabels.open(folder / IHC_CLASSES),
                 mpp=float(arrays["mpp"]),
                 unreadable_control_percent=float(arrays["unreadable_control_percent"]),
@@ -327,3 +351,9 @@ def count_nuclei(found: TileNuclei, limits: Limits) -> NDArray[np.int64]:
     """Counted nuclei of a tile per class: int64 (4,)."""
     graded = grades(found.stain_od[found.counted], limits)
     return np.bincount(graded, minlength=len(NUCLEAR_CLASSES)).astype(np.int64)
+
+
+def count_pigment(found: TileNuclei, limits: Limits) -> int:
+    """Counted stained nuclei of a tile whose brown looks like pigment."""
+    stained = grades(found.stain_od, limits) > 0
+    return int(np.count_nonzero(found.counted & found.pigment & stained))

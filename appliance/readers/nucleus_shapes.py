@@ -50,6 +50,12 @@ def stain_amounts(density: Array) -> tuple[Array, Array]:
     return np.ascontiguousarray(amounts[..., 0]), np.ascontiguousarray(amounts[..., 1])
 
 
+def residual(density: Array) -> Array:
+    """Part of an optical density that neither stain explains, float32 (rows, columns)."""
+    unexplained: Array = cv2.transform(density, STAIN_VECTORS[2:])
+    return unexplained
+
+
 def smooth(layer: Array, um: float) -> Array:
     """Layer under a Gaussian of sigma `um`."""
     smoothed: Array = cv2.GaussianBlur(layer, (0, 0), um / COARSE_MPP)

@@ -8,7 +8,7 @@ it. Pale brown that holds no more hematoxylin than its surroundings is no nucleu
 cytoplasm. A nucleus is taken for a tumor cell's by its size and shape, since lymphocytes are
 smaller and fibroblasts narrower, unless most nuclei around it are of a lymphocyte's size:
 lymphocytes that touch look like one larger nucleus. Frame: tile px / `STEP`, origin at the tile's
-upper left corner.
+upper left corner. Brown that looks like pigment is counted as stain, and told beside it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from appliance.readers.nucleus_shapes import (
     filled,
     flattened,
     medians,
+    residual,
     smooth,
     split_nuclei,
     stain_amounts,
@@ -66,6 +67,21 @@ AMONG_UM, AMONG_LEAST, AMONG_RATIO = 20.0, 4, 1.5
 for a tumor's, and so many times as many as it and the others that are not."""
 ROUND = 1.6
 """Largest ratio of the axes of a lymphocyte's nucleus."""
+UNEVEN_UM, MOST_UNEVEN = 1.0, 0.21
+"""Spread of the DAB inside a nucleus about its mean within this distance, as a share of its DAB,
+above which it is made of granules. On drawn ER slides at most 8 % of the stained nuclei of a slide
+have more, and of macrophages with hemosiderin half and more, the larger the more."""
+LEAST_BROWN_OD = 0.05
+"""DAB that paler brown is compared with: its shares would be noise."""
+OTHER_HUE = 0.09
+"""Density that neither hematoxylin nor DAB explains, as a share of the DAB, above which brown is
+none: melanin and carbon are blacker. Stains of drawn laboratories have at most 0.05."""
+LEAST_HEMATOXYLIN_OD = 0.03
+"""Hematoxylin below which a stained nucleus has none: hemosiderin is more golden than DAB, and lies
+beside the nuclei. Stained nuclei of drawn ER slides have 0.15 and more."""
+LEAST_DETAIL = -1.7
+"""Least detail of a sharp tile (`_detail`). Drawn tiles have -1.0 and more, at 0.5 µm/px -1.2, and
+out of focus by a Gaussian of 1 µm or more -1.8 and less, noise or not."""
 SMALL_UM2 = 12.0
 """Least area of a lymphocyte's nucleus: a smaller one is cut by the edge of the tile."""
 _MIN_PX = 50
@@ -86,16 +102,23 @@ class TileNuclei:
     brown_px, wide_px
         Brown px within `PALE_UM` of counted nuclei, and those of them in pieces that hold a disc of
         `WIDE_UM`. Nuclei are as wide, membranes are not.
+    pigment
+        bool (n,): its brown, if there is any, looks like pigment: it is made of granules, has
+        another hue than DAB, or there is no hematoxylin in it.
     brown_alone
         No blue nucleus stands out from its surroundings: brown ones alone are found.
+    blurred
+        The tile is out of focus.
     """
 
     raster: Labels
     stain_od: Array
     counted: NDArray[np.bool_]
+    pigment: NDArray[np.bool_]
     brown_px: int
     wide_px: int
     brown_alone: bool
+    blurred: bool
 
 
 def measure_nuclei(pixels: NDArray[np.uint8]) -> TileNuclei:
@@ -116,7 +139,48 @@ def measure_nuclei(pixels: NDArray[np.uint8]) -> TileNuclei:
     mask = _mask(blue, dark, tissue)
     nuclei = split_nuclei(_opened(dark) if mask is None else mask, SADDLE_UM)
     found = _measured(nuclei, smooth(blue, 0.4), dab, brown)
-    return replace(found, brown_alone=mask is None)
+    return replace(
+        found,
+        pigment=_looks_like_pigment(nuclei, blue, dab, residual(density)),
+        brown_alone=mask is None,
+        blurred=_detail(pixels[..., 1]) < LEAST_DETAIL,
+    )
+
+
+def _detail(green: NDArray[np.uint8]) -> float:
+    """Logarithm of the variance of the Laplacian at 1.1 µm/px over that at 2.2 µm/px.
+
+    At 1.1 µm/px scanners of 0.25 and of 0.5 µm/px see alike, and noise of the sensor is averaged.
+    """
+    small = cv2.resize(green, None, fx=1 / 4, fy=1 / 4, interpolation=cv2.INTER_AREA)
+    smaller = cv2.resize(green, None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA)
+    fine, coarse = (float(cv2.Laplacian(each, cv2.CV_32F).var()) for each in (small, smaller))
+    return float(np.log((fine + 1e-6) / (coarse + 1e-6)))
+
+
+def _looks_like_pigment(nuclei: Labels, blue: Array, dab: Array, other: Array) -> NDArray[np.bool_]:
+    """Return whether the brown of each of n nuclei looks like pigment, bool (n,).
+
+    `other` is the optical density that neither stain explains.
+    """
+    n = int(nuclei.max()) + 1
+    number = nuclei.astype(np.float32)
+    # The rim is uneven in any nucleus.
+    inner = (cv2.erode(number, disc(1.1)) == number) & (cv2.dilate(number, disc(1.1)) == number)
+    inner &= nuclei > 0
+    weight = inner.astype(np.float32)
+    near = smooth(dab * weight, UNEVEN_UM) / np.maximum(smooth(weight, UNEVEN_UM), 1e-3)
+    own, px = nuclei[inner], np.maximum(np.bincount(nuclei[inner], minlength=n), 1)
+    square = np.bincount(own, weights=(dab - near)[inner] ** 2, minlength=n) / px
+    brown = np.maximum(np.bincount(own, weights=dab[inner], minlength=n) / px, LEAST_BROWN_OD)
+    where = nuclei > 0
+    hue = medians(other, nuclei, where, n) / np.maximum(
+        medians(dab, nuclei, where, n), LEAST_BROWN_OD
+    )
+    found: NDArray[np.bool_] = np.sqrt(square) > MOST_UNEVEN * brown
+    found |= hue > OTHER_HUE
+    found |= medians(blue, nuclei, where, n) < LEAST_HEMATOXYLIN_OD
+    return found[1:]
 
 
 def paint_classes(found: TileNuclei, grade: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -184,9 +248,11 @@ def _measured(nuclei: Labels, blue: Array, dab: Array, brown: NDArray[np.bool_])
         raster=nuclei,
         stain_od=stain[1:].astype(np.float32),
         counted=counted[1:],
+        pigment=np.zeros(n - 1, dtype=bool),
         brown_px=int(np.count_nonzero(brown & near)),
         wide_px=int(np.count_nonzero(wide & near)),
         brown_alone=False,
+        blurred=False,
     )
 
 

@@ -56,7 +56,8 @@ class Review(Section):
     max_unscored_tumor_percent: Annotated[float, Field(ge=0, le=100)] = 30.0
     """Most of the H&E slide's tumor that may have no counterpart on the HER2 slide."""
     max_unscored_deciding_percent: Annotated[float, Field(ge=0, le=100)] = 10.0
-    """The same where 3+ in all of that tumor, or 0, would change the result. 10 % is the share of
+    """The same where 3+ in all of that tumor, or 0, would change the result (ER and PR: strong, or
+    negative). 10 % is the share of
     tumor from which most guidelines change a score."""
     max_stain_outside_tumor_mm2: Annotated[float, Field(ge=0)] = 0.1
     """Largest area in mm² of one strongly stained focus outside the tumor that C finds. 0.1 mm² are

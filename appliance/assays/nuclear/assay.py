@@ -21,7 +21,7 @@ from appliance.readers.reader import Options
 from appliance.settings.settings import Settings
 from models.picture.kinds import MEMBRANE, NUCLEAR
 
-DECISION_VERSION = 6
+DECISION_VERSION = 7
 """Counted up when the decision changes: findings of other versions are made anew."""
 COLORS = ((68, 119, 170), (242, 205, 60), (230, 120, 25), (128, 14, 38))
 """Colors of negative to strong: those of HER2's classes, which color-blind readers tell apart."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.assays.assay import StepOutputs
-from appliance.assays.nuclear.scores import interval
+from appliance.assays.nuclear.scores import DIGITS, interval
 from appliance.findings.classes import CLASS_NAMES, NUCLEAR_CLASSES
 from appliance.findings.measured import AnnotatedTile, ControlFacts, TileFinding
 from appliance.geometry import TILE_UM, TileIndex
@@ -28,6 +28,12 @@ WIDE_PERCENT = 45.0
 """Least share of the brown px near nuclei that lie in pieces as wide as a nucleus. Fields of drawn
 ER slides with most nuclei positive have 61 % and more, those of drawn HER2 slides 37 % and
 less."""
+MOST_PIGMENT = 0.5
+"""Share of the stained nuclei of a place that look like pigment from which all of them may be. The
+signs of pigment are seen on most of it, and on few of the nuclei that took the stain."""
+PIGMENT_PERCENT = 10.0
+"""Largest share of the nuclei of a place that pigment is taken for where it would show that nothing
+was stained: more of them, of uneven stain, are no pigment."""
 LEAST_BROWN = 0.02
 """Least brown px, per px of nuclei, from which their place counts."""
 
@@ -42,6 +48,8 @@ class Measured:
     tissue. `wide_percent` (0-100): share of the brown px near nuclei in pieces as wide as a
     nucleus; None where hardly any px is brown.
     `unseen_percent` (0-100): share of the scored tiles on which no blue nucleus stands out.
+    `blurred_percent`: of those that are out of focus. `pigment`, `outside_pigment` and
+    `control_pigment` are the stained nuclei of each place whose brown looks like pigment.
     """
 
     tiles: tuple[TileFinding, ...]
@@ -53,6 +61,10 @@ class Measured:
     control_nuclei: tuple[int, ...]
     wide_percent: float | None
     unseen_percent: float = 0.0
+    blurred_percent: float = 0.0
+    pigment: int = 0
+    outside_pigment: int = 0
+    control_pigment: int = 0
 
     @property
     def percent(self) -> tuple[float, ...]:
@@ -71,9 +83,16 @@ class Measured:
         return 100 * self.unscored / max(1, self.unscored + len(self.tiles))
 
     @property
+    def least_positive_percent(self) -> float:
+        """Percentage (0-100) of positive tumor nuclei without those that may be pigment."""
+        nuclei = self.nuclei.tolist()
+        percent: float = 100 * _without_pigment(nuclei, self.pigment) / max(1, sum(nuclei))
+        return round(percent, DIGITS)
+
+    @property
     def stained_outside(self) -> int:
-        """Stained nuclei outside the tumor."""
-        return sum(self.outside[1:])
+        """Stained nuclei outside the tumor that show the stain."""
+        return _showing(self.outside, self.outside_pigment)
 
     @property
     def is_nuclear(self) -> bool:
@@ -83,7 +102,7 @@ class Measured:
     @property
     def is_proven(self) -> bool:
         """Return whether something on the slide shows that it is stained for nuclei."""
-        return _shows_stain(self.outside) or self._is_proven_elsewhere
+        return self._is_proven_outside or self._is_proven_elsewhere
 
     @property
     def is_hardly_proven(self) -> bool:
@@ -91,20 +110,40 @@ class Measured:
 
         So few of many may be drawn where the share of such places is below `PROOF_PERCENT`.
         """
-        if self._is_proven_elsewhere or not _shows_stain(self.outside):
+        if self._is_proven_elsewhere or not self._is_proven_outside:
             return False
         return interval(self.stained_outside, sum(self.outside))[0] < PROOF_PERCENT
 
     @property
+    def _is_proven_outside(self) -> bool:
+        return _shows_stain(self.stained_outside, sum(self.outside))
+
+    @property
     def _is_proven_elsewhere(self) -> bool:
-        places = [self.nuclei.tolist(), self.control_nuclei]
-        if self.nuclei[1:].any():
-            places.append((self.nuclei + self.outside).tolist())
-        return any(map(_shows_stain, places))
+        nuclei = self.nuclei.tolist()
+        tumor = _showing(nuclei, self.pigment)
+        control = _showing(self.control_nuclei, self.control_pigment)
+        places = [(tumor, sum(nuclei)), (control, sum(self.control_nuclei))]
+        if tumor:
+            places.append((tumor + self.stained_outside, sum(nuclei) + sum(self.outside)))
+        return any(_shows_stain(*place) for place in places)
 
 
-def _shows_stain(counts: Sequence[int]) -> bool:
-    return sum(counts[1:]) >= max(PROOF_NUCLEI, PROOF_PERCENT / 100 * sum(counts))
+def _without_pigment(counts: Sequence[int], pigment: int) -> int:
+    """Stained nuclei of a place without those that may be pigment: all where half look like it."""
+    stained = sum(counts[1:])
+    return 0 if pigment >= MOST_PIGMENT * stained else stained - pigment
+
+
+def _showing(counts: Sequence[int], pigment: int) -> int:
+    """Stained nuclei of a place that show the stain."""
+    stained = sum(counts[1:])
+    many = stained > PIGMENT_PERCENT / 100 * sum(counts)
+    return stained if many else _without_pigment(counts, pigment)
+
+
+def _shows_stain(stained: int, nuclei: int) -> bool:
+    return stained >= max(PROOF_NUCLEI, PROOF_PERCENT / 100 * nuclei)
 
 
 def measure(outputs: StepOutputs, settings: Nuclear) -> Measured:
@@ -128,8 +167,16 @@ def measure(outputs: StepOutputs, settings: Nuclear) -> Measured:
         control=_control(found, control_nuclei, settings),
         control_nuclei=tuple(control_nuclei.sum(axis=0).tolist()),
         wide_percent=_wide(found, judged),
-        unseen_percent=100 * float(found.unseen[judged].mean()) if judged.any() else 0,
+        unseen_percent=_percent_of(found.unseen[judged]),
+        blurred_percent=_percent_of(found.blurred[judged]),
+        pigment=int(found.pigment[judged].sum()),
+        outside_pigment=found.outside.pigment,
+        control_pigment=int(found.control_pigment.sum()),
     )
+
+
+def _percent_of(tiles: NDArray[np.bool_]) -> float:
+    return 100 * float(tiles.mean()) if tiles.size else 0.0
 
 
 def _seen(number: int, found: NucleiReading) -> AnnotatedTile:

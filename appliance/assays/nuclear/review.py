@@ -9,9 +9,10 @@ from appliance.assays.assay import Declared, StepOutputs
 from appliance.assays.nuclear.guideline import Guideline, load_guideline
 from appliance.assays.nuclear.measure import PROOF_NUCLEI, Measured, measure
 from appliance.assays.nuclear.receptor import Receptor
-from appliance.assays.nuclear.scores import interval, positive_percent
+from appliance.assays.nuclear.scores import DIGITS, interval, positive_percent
 from appliance.assays.slide_reasons import alignment_reasons, because, picture_reasons
 from appliance.assays.stated import stated
+from appliance.findings.classes import NUCLEAR_CLASSES
 from appliance.findings.findings import Findings
 from appliance.findings.reasons import Reason, ReviewReason, in_order
 from appliance.settings.nuclear import Nuclear
@@ -66,10 +67,17 @@ def result_reasons(
     """Reasons that the counted nuclei give."""
     guideline = load_guideline(receptor.guideline)
     return (
+        *_focus(receptor, measured, settings.review),
         *_stain(measured, settings.nuclear),
-        *_tumor(receptor, guideline, measured, settings.review),
+        *_tumor(receptor, guideline, measured, score, settings.review),
         *(() if score is None else _percent(guideline, measured, settings.nuclear)),
     )
+
+
+def _focus(receptor: Receptor, measured: Measured, settings: Review) -> Iterator[ReviewReason]:
+    percent = measured.blurred_percent
+    if percent > settings.max_unusual_tiles_percent:
+        yield because(Reason.OUT_OF_FOCUS, stain=receptor.stain, percent=percent, blurred=True)
 
 
 def _stain(measured: Measured, settings: Nuclear) -> Iterator[ReviewReason]:
@@ -81,13 +89,17 @@ def _stain(measured: Measured, settings: Nuclear) -> Iterator[ReviewReason]:
             expected=settings.control_strongest,
         )
     if not measured.is_nuclear:
-        yield because(Reason.STAIN_NOT_NUCLEAR, percent=measured.wide_percent)
+        yield because(Reason.STAIN_NOT_NUCLEAR, percent=measured.wide_percent, or_pale=True)
     elif not measured.is_proven:
         yield because(Reason.STAIN_NOT_PROVEN, few=True)
 
 
 def _tumor(
-    receptor: Receptor, guideline: Guideline, measured: Measured, settings: Review
+    receptor: Receptor,
+    guideline: Guideline,
+    measured: Measured,
+    score: str | None,
+    settings: Review,
 ) -> Iterator[ReviewReason]:
     nuclei = int(measured.nuclei.sum())
     if not nuclei:
@@ -97,10 +109,26 @@ def _tumor(
         yield because(Reason.NUCLEI_UNSEEN, percent=measured.unseen_percent)
     if nuclei < guideline.least_nuclei:
         yield because(Reason.LITTLE_TUMOR, area_mm2=measured.tumor_area_mm2, cells=nuclei)
-    if measured.unscored_percent > settings.max_unscored_tumor_percent:
-        yield because(
-            Reason.TUMOR_NOT_SCORED, percent=measured.unscored_percent, stain=receptor.stain
-        )
+    unscored = measured.unscored_percent
+    decides = score is not None and unscored > settings.max_unscored_deciding_percent
+    other = _with_unscored(guideline, measured) if decides else {}
+    if other or unscored > settings.max_unscored_tumor_percent:
+        yield because(Reason.TUMOR_NOT_SCORED, percent=unscored, stain=receptor.stain, **other)
+
+
+def _with_unscored(guideline: Guideline, measured: Measured) -> dict[str, str]:
+    """Other result that the case has if all unscored tumor is of one class; empty if it has none.
+
+    The classes are strong and negative: those between lie between in the result, too.
+    """
+    percent, unscored = positive_percent(measured.percent), measured.unscored_percent
+    here = guideline.decide(percent).score
+    for name, share in ((NUCLEAR_CLASSES[-1], 100.0), (NUCLEAR_CLASSES[0], 0.0)):
+        mixed = round(((100 - unscored) * percent + unscored * share) / 100, DIGITS)
+        score = guideline.decide(mixed).score
+        if score != here:
+            return {"all_of": name, "score": score}
+    return {}
 
 
 def _percent(guideline: Guideline, measured: Measured, settings: Nuclear) -> Iterator[ReviewReason]:
@@ -113,8 +141,16 @@ def _percent(guideline: Guideline, measured: Measured, settings: Nuclear) -> Ite
             stained=measured.stained_outside,
             percent=guideline.control_up_to,
         )
+    without = guideline.decide(measured.least_positive_percent).score
+    if without != guideline.decide(percent).score:
+        yield because(
+            Reason.PIGMENT,
+            nuclei=measured.pigment,
+            stained=int(measured.nuclei[1:].sum()),
+            score=without,
+        )
     nuclei = sum(measured.outside)
-    stained = 100 * measured.stained_outside / max(1, nuclei)
+    stained = 100 * sum(measured.outside[1:]) / max(1, nuclei)
     enough = nuclei >= guideline.least_nuclei and stained > MOST_STAINED_OUTSIDE_PERCENT
     if percent <= guideline.control_up_to and enough:
         yield because(Reason.STAIN_OUTSIDE_TUMOR, nuclei=nuclei, percent=stained, inside=percent)

@@ -27,6 +27,11 @@ def _target(p: Params) -> str:
 
 
 def _unlike(p: Params) -> str:
+    if p.get("blurred"):
+        return (
+            f"{p['percent']:.0f} % of the tumor's tiles of the {_slide(p['stain'])} slide are out "
+            "of focus, and their stain is measured too weak: scan it again."
+        )
     focus = p["differs_in"] == "focus"
     return (
         f"{p['percent']:.0f} % of the tiles of the {_slide(p['stain'])} slide look unlike those "
@@ -97,6 +102,17 @@ def _unknown(p: Params) -> str:
     )
 
 
+def _not_nuclear(p: Params) -> str:
+    seen = f"Only {p['percent']:.0f} % of the brown has the width of nuclei: it "
+    # Findings of earlier versions do not state `or_pale`; their reports keep their words and UIDs.
+    if p.get("or_pale"):
+        return seen + (
+            "may lie on membranes or fibers, or the slide has a pale stain or was scanned with a "
+            "raised black level, where the rims of nuclei are not brown enough. It is not scored."
+        )
+    return seen + "lies on membranes or fibers, and is not scored."
+
+
 def _not_proven(p: Params) -> str:
     # Findings of earlier versions do not state `few`; their reports keep their words and UIDs.
     seen, last = (
@@ -154,14 +170,15 @@ REVIEW: Words = {
         f"Pen or a fold lies over {p['percent']:.0f} % of the tumor on the {_slide(p['stain'])} "
         "slide."
     ),
-    "stain-not-nuclear": (
-        "Only {percent:.0f} % of the brown has the width of nuclei: it lies on membranes or "
-        "fibers, and is not scored."
-    ),
+    "stain-not-nuclear": _not_nuclear,
     "stain-not-proven": _not_proven,
     "nuclei-unseen": (
         "On {percent:.0f} % of the tumor's tiles hardly a nucleus is seen but brown ones: the "
         "counterstain may be too pale, and the percentage too high."
+    ),
+    "pigment": (
+        "{nuclei} of {stained} stained nuclei of the tumor look like pigment: made of granules, of "
+        "another color than DAB, or without hematoxylin. Without pigment the result may be {score}."
     ),
     "no-tumor": "No tumor was found that both slides show: there is nothing to score.",
     "little-tumor": (

@@ -12,10 +12,18 @@ import pytest
 from fixtures.readings import CPU, WHITE
 from numpy.typing import NDArray
 
+from appliance.assays.nuclear.measure import MOST_PIGMENT
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.geometry import TILE_MPP, TILE_PX, Affine, TileIndex
-from appliance.readers.nuclei import NucleiReader, NucleiReading, count_nuclei, grades, nuclei_in
+from appliance.readers.nuclei import (
+    NucleiReader,
+    NucleiReading,
+    count_nuclei,
+    count_pigment,
+    grades,
+    nuclei_in,
+)
 from appliance.readers.reader import AnatomySlide, TileInput
 from appliance.readers.stained_nuclei import TileNuclei, measure_nuclei, paint_classes
 from appliance.readers.tile_pass import Tiles, read_tiles, silent
@@ -24,6 +32,7 @@ from appliance.slides.reader import SlideReader
 from appliance.slides.tissue import Tissue, find_tissue
 from models.synthesis.canvas import STRAIGHT, Canvas
 from models.synthesis.cells import Kind
+from models.synthesis.cohort import SCANNERS, Scanner
 from models.synthesis.plan import TissuePlan
 from models.synthesis.receptors import with_receptor
 from models.synthesis.render import StainName, render_region
@@ -150,6 +159,83 @@ def test_a_larger_nucleus_among_lymphocytes_is_no_tumor_nucleus() -> None:
     assert counts_of(among).tolist() == [4, 0, 0, 0]
 
 
+Density = tuple[float, float, float]
+PIGMENTS = {
+    "hemosiderin": (0.25, 0.5, 0.8),
+    "melanin": (0.7, 0.85, 1.0),
+    "carbon": (1.0, 1.0, 1.0),
+}
+"""Optical density of granules in macrophages, per channel."""
+
+
+def with_macrophages(
+    tile: NDArray[np.uint8], density: Density, radius_um: float
+) -> NDArray[np.uint8]:
+    """Tile with nine macrophages full of granules of 1.1 to 2.2 µm."""
+    rng = np.random.default_rng(1)
+    amount = np.zeros(tile.shape[:2], np.float32)
+    for x, y in [(x, y) for x in (100, 250, 400) for y in (100, 250, 400)]:
+        for _ in range(round(12 * radius_um)):
+            turn, apart = rng.uniform(0, 2 * np.pi), radius_um * rng.uniform() ** 0.5 / TILE_MPP
+            at = (int(x + apart * np.cos(turn)), int(y + apart * np.sin(turn)))
+            cv2.circle(amount, at, int(rng.uniform(2, 4)), 1.0, thickness=-1)
+    amount = cv2.GaussianBlur(amount, (0, 0), 1.0)
+    drawn: NDArray[np.uint8] = (tile * 10 ** (-amount[..., None] * np.array(density))).astype(
+        np.uint8
+    )
+    return drawn
+
+
+@pytest.mark.parametrize("radius_um", [4.0, 6.0, 8.0])
+@pytest.mark.parametrize("name", PIGMENTS)
+def test_brown_that_looks_like_pigment_is_told(name: str, radius_um: float) -> None:
+    tile = with_macrophages(tile_of(world_of(0.0)), PIGMENTS[name], radius_um)
+    found = measure_nuclei(tile)
+    stained = counts_of(found)[1:].sum()
+    assert stained >= 3  # it is counted as stain, as before
+    assert count_pigment(found, LIMITS) >= MOST_PIGMENT * stained
+
+
+@pytest.mark.parametrize("scanner", SCANNERS.values(), ids=list(SCANNERS))
+@pytest.mark.parametrize("mpp", [TILE_MPP, 0.5])
+def test_stained_nuclei_of_every_scanner_are_sharp_and_no_pigment(
+    half: World, scanner: Scanner, mpp: float
+) -> None:
+    tile = scanned(half, scanner, mpp)
+    found = measure_nuclei(tile)
+    stained = counts_of(found)[1:].sum()
+    assert stained > 20 and count_pigment(found, LIMITS) <= 0.15 * stained
+    assert not found.blurred
+
+
+@pytest.mark.parametrize("scanner", SCANNERS.values(), ids=list(SCANNERS))
+def test_a_tile_out_of_focus_says_so(half: World, scanner: Scanner) -> None:
+    """Noise of the sensor comes after the blur, and does not hide it."""
+    blurred = cv2.GaussianBlur(scanned(half, scanner, TILE_MPP), (0, 0), 1.2 / TILE_MPP)
+    noise = np.random.default_rng(0).normal(0, 2, blurred.shape[:2])
+    noisy = np.clip(blurred + noise[..., None], 0, 255).astype(np.uint8)
+    assert measure_nuclei(blurred).blurred and measure_nuclei(noisy).blurred
+
+
+def scanned(world: World, scanner: Scanner, mpp: float) -> NDArray[np.uint8]:
+    """Tile of a scanner with so many µm per px, as the reader sees it."""
+    own = replace(
+        style(),
+        gamma=scanner.gamma,
+        blur_px=scanner.blur_px,
+        sharpen=scanner.sharpen,
+        noise=scanner.noise,
+    )
+    box = {"x_px": 700, "y_px": 700, "width_px": TILE_PX, "height_px": TILE_PX}
+    tile = render_region(world, STRAIGHT, "ER", own, **box).pixels
+    if mpp == TILE_MPP:
+        return tile
+    coarse = round(TILE_PX * TILE_MPP / mpp)
+    small = cv2.resize(tile, (coarse, coarse), interpolation=cv2.INTER_AREA)
+    large: NDArray[np.uint8] = cv2.resize(small, (TILE_PX, TILE_PX), interpolation=cv2.INTER_LINEAR)
+    return large
+
+
 def test_neighboring_tiles_count_each_nucleus_once(half: World) -> None:
     """The two halves of a field have as many nuclei as the field itself."""
     field = tile_of(half)
@@ -171,7 +257,7 @@ def test_a_stain_on_a_limit_belongs_to_the_higher_class() -> None:
     assert grades(stain, (0.25, 0.5, 0.75)).tolist() == [0, 1, 1, 2, 2, 3, 3]
 
 
-OF_CONTROL = ("control_nuclei", "control_brown_px")
+OF_CONTROL = ("control_nuclei", "control_brown_px", "control_pigment")
 
 
 def read(path: Path, tiles: Sequence[TileIndex], out: Path) -> NucleiReading:
@@ -206,7 +292,9 @@ def read(path: Path, tiles: Sequence[TileIndex], out: Path) -> NucleiReading:
         "counts",
         "label_px",
         "brown_px",
+        "pigment",
         "unseen",
+        "blurred",
         "on_control",
         *OF_CONTROL,
     ):

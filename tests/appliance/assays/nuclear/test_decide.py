@@ -15,11 +15,14 @@ from appliance.domain import ER, HE, PR
 from appliance.findings.codec import load_findings, save_findings
 from appliance.findings.findings import MARGIN, SCORED, Correction, Findings
 from appliance.findings.reasons import ReviewReason
+from appliance.geometry import TileIndex
 from appliance.settings.nuclear import Nuclear
+from appliance.settings.scoring import Review
 from appliance.settings.settings import Settings
 from dicom import codes
 
 CPU = Settings()
+UNSCORED = "tumor-not-scored"
 
 
 @pytest.fixture
@@ -110,6 +113,91 @@ def test_tiles_without_blue_nuclei_go_to_review(er: Assay, tmp_path: Path) -> No
     """The brown ones of their nuclei alone are counted, so that the percentage is too high."""
     found = reviewed(er, nuclear_outputs(tmp_path, (200, 100, 60, 40), unseen=(True, False)))
     assert codes_of(found) == ["nuclei-unseen"] and "On 50 %" in found.review[0].sentence
+
+
+@pytest.mark.parametrize(
+    ("positive", "pigment", "of_er", "of_pr"),
+    [
+        (44, 36, "negative", "negative"),
+        (44, 22, "negative", "negative"),  # half look like it: all may be
+        (44, 20, None, None),  # 2.4 % are left
+        (160, 70, "low positive", None),
+        (400, 40, None, None),
+        (400, 250, "negative", "negative"),
+    ],
+)
+def test_a_result_that_hangs_on_pigment_goes_to_review(
+    er: Assay,
+    pr: Assay,
+    tmp_path: Path,
+    positive: int,
+    pigment: int,
+    of_er: str | None,
+    of_pr: str | None,
+) -> None:
+    nuclei = (1000 - positive, positive, 0, 0)
+    for assay, stain, without in ((er, ER, of_er), (pr, PR, of_pr)):
+        outputs = nuclear_outputs(tmp_path / stain, nuclei, stain=stain, pigment=(pigment, 0, 0))
+        found = reviewed(assay, outputs)
+        assert codes_of(found) == ([] if without is None else ["pigment"])
+        if without is not None:
+            said = found.review[0].sentence
+            assert said.startswith(f"{pigment} of {positive} stained nuclei")
+            assert said.endswith(f"the result may be {without}.")
+
+
+def test_a_slide_out_of_focus_goes_to_review(er: Assay, tmp_path: Path) -> None:
+    outputs = nuclear_outputs(tmp_path, (700, 300, 0, 0), blurred=(True, False))
+    found = reviewed(er, outputs)
+    assert codes_of(found) == ["out-of-focus"]
+    assert found.review[0].sentence.startswith("50 % of the tumor's tiles of the ER slide are out")
+    lenient = Settings(review=Review(max_unusual_tiles_percent=50))
+    assert codes_of(reviewed(er, outputs, lenient)) == []
+
+
+@pytest.mark.parametrize(
+    ("nuclei", "words"),
+    [
+        ((1000, 0, 0, 0), "If all of it were strong, the result would be positive."),
+        ((970, 30, 0, 0), "If all of it were strong, the result would be positive."),
+        ((870, 130, 0, 0), "If all of it were negative, the result would be low positive."),
+        ((500, 500, 0, 0), None),
+    ],
+)
+def test_unscored_tumor_that_may_change_the_result_is_told_with_it(
+    er: Assay, tmp_path: Path, nuclei: tuple[int, ...], words: str | None
+) -> None:
+    """Of three tiles of tumor one has no place on the slide."""
+    outputs = nuclear_outputs(tmp_path, nuclei)
+    outputs = replace(outputs, plan=replace(outputs.plan, unscored_he=(TileIndex(2, 0),)))
+    deciding = Review(max_unscored_tumor_percent=100)
+    told = [
+        r for r in reviewed(er, outputs, Settings(review=deciding)).review if r.code == UNSCORED
+    ]
+    assert [reason.sentence for reason in told] == (
+        []
+        if words is None
+        else [
+            "33 % of the tumor on the H&E slide has no place on the ER slide and is not scored. "
+            + words
+        ]
+    )
+    quiet = Review(max_unscored_tumor_percent=100, max_unscored_deciding_percent=40)
+    assert UNSCORED not in codes_of(reviewed(er, outputs, Settings(review=quiet)))
+
+
+def test_the_sentence_of_a_stain_not_of_nuclei_names_what_else_looks_so(
+    er: Assay, tmp_path: Path
+) -> None:
+    """A report of an earlier version keeps its words: others would be another UID."""
+    outputs = nuclear_outputs(tmp_path, (500, 200, 100, 100), brown=(40_000, 15_000))
+    (now,) = reviewed(er, outputs).review
+    assert "pale stain" in now.sentence and "black level" in now.sentence
+    before = replace(now, params={"percent": now.params["percent"]})
+    assert before.sentence == (
+        "Only 38 % of the brown has the width of nuclei: it lies on membranes or fibers, and is "
+        "not scored."
+    )
 
 
 def test_the_guideline_is_of_the_breast(er: Assay, tmp_path: Path) -> None:

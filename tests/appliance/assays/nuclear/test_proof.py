@@ -40,3 +40,32 @@ def test_nuclei_that_show_the_stain(
     found = er.decide(outputs, settings)
     told = {reason.code for reason in er.review(outputs, found, settings)}
     assert (found.score, told - {"near-threshold"}) == (score, reasons)
+
+
+@pytest.mark.parametrize(
+    ("nuclei", "outside", "pigment", "score", "reasons"),
+    [
+        # An unstained run: macrophages in the tumor, beside it, on control tissue.
+        ((960, 40, 0, 0), (200, 0, 0, 0), (30, 0, 0), None, {"stain-not-proven"}),
+        ((990, 0, 0, 0), (190, 10, 0, 0), (0, 5, 0), None, {"stain-not-proven"}),
+        # Half of ten are left.
+        ((990, 0, 0, 0), (185, 15, 0, 0), (0, 5, 0), "negative", set()),
+        # So many are no pigment, however they look: the result alone may hang on them.
+        ((700, 300, 0, 0), (200, 0, 0, 0), (200, 0, 0), "positive", {"pigment"}),
+        ((990, 0, 0, 0), (150, 50, 0, 0), (0, 40, 0), "negative", set()),
+    ],
+)
+def test_pigment_does_not_show_the_stain(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    nuclei: tuple[int, ...],
+    outside: tuple[int, ...],
+    pigment: tuple[int, int, int],
+    score: str | None,
+    reasons: set[str],
+) -> None:
+    er, _ = register_receptors(monkeypatch)
+    outputs = nuclear_outputs(tmp_path, nuclei, outside=outside, pigment=pigment)
+    found = er.decide(outputs, Settings())
+    told = {reason.code for reason in er.review(outputs, found, Settings())}
+    assert (found.score, told) == (score, reasons)
