@@ -18,6 +18,7 @@ import pytest
 from fixtures.series import write_instance
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.encaps import encapsulate
+from pydicom.pixels import pixel_array
 from pydicom.uid import JPEGLSLossless
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
@@ -97,24 +98,24 @@ def test_a_sparse_series_without_positions_ends_no_process(real: Path, tmp_path:
 
 
 def _gray(slide: FileDataset) -> None:
-    slide.PixelData = np.ascontiguousarray(slide.pixel_array[..., 0]).tobytes()
+    slide.PixelData = np.ascontiguousarray(pixel_array(slide)[..., 0]).tobytes()
     slide.SamplesPerPixel, slide.PhotometricInterpretation = 1, "MONOCHROME2"
     del slide.PlanarConfiguration
 
 
 def _of_16_bits(slide: FileDataset) -> None:
-    slide.PixelData = slide.pixel_array.astype(np.uint16).tobytes()
+    slide.PixelData = pixel_array(slide).astype(np.uint16).tobytes()
     slide.BitsAllocated = slide.BitsStored = 16
     slide.HighBit = 15
 
 
 def _planar(slide: FileDataset) -> None:
-    slide.PixelData = np.ascontiguousarray(np.moveaxis(slide.pixel_array, 3, 1)).tobytes()
+    slide.PixelData = np.ascontiguousarray(np.moveaxis(pixel_array(slide), 3, 1)).tobytes()
     slide.PlanarConfiguration = 1
 
 
 def _jpeg_ls(slide: FileDataset) -> None:
-    slide.PixelData = encapsulate([imagecodecs.jpegls_encode(f) for f in slide.pixel_array])
+    slide.PixelData = encapsulate([imagecodecs.jpegls_encode(f) for f in pixel_array(slide)])
     slide["PixelData"].VR, slide["PixelData"].is_undefined_length = "OB", True
     slide.file_meta.TransferSyntaxUID = JPEGLSLossless
 
