@@ -131,7 +131,7 @@ def _take_back(tx: Transaction, row: SlideRow, change: Change, now: float) -> No
     _set_signature(tx, row, change.signature)
 
 
-_OF_THE_ORDER = ("stat", "stat-off")
+OF_THE_ORDER = ("stat", "stat-off")
 """Codes of a person's notes that say nothing of the slide."""
 
 
@@ -146,7 +146,7 @@ def bytes_read(tx: Transaction, row: SlideRow) -> str:
             read = str(params_of(event).get(READ, ""))
             if read or event.from_state == SlideState.READ:
                 return read
-        elif event.kind == "state" or (event.by and event.code not in _OF_THE_ORDER):
+        elif event.kind == "state" or (event.by and event.code not in OF_THE_ORDER):
             return ""
     return ""
 

@@ -62,18 +62,34 @@ def open_at_start(url: str, stop: threading.Event) -> Ledger:
             restored = _restored(file)
             if _look_over(file):
                 _migrate(file, lock, restored)
+    if begins_anew:
+        _begin(file)
     ledger = Ledger(url, stop)
     with ledger.transaction() as tx:
         if restored is not None:
             tx.take_up(restored.name, time.time())
-        if begins_anew:  # an event: a ledger without any beside results was emptied
-            tx.note(LEDGER, BEGUN_ANEW, time.time())
         head = events.head(tx.session)
     if restored is not None:
         set_to_take_up(file, None)
     if head:
         log.info("the ledger's last event has the hash %s", head)
     return ledger
+
+
+def _begin(file: Path) -> None:
+    """Make a ledger beside results; it has its name once it has an event.
+
+    One without any beside results was emptied.
+    """
+    made = file.with_name(f".{file.name}.new")
+    made.unlink(missing_ok=True)
+    ledger = Ledger(f"sqlite:///{made}")
+    try:
+        with ledger.transaction() as tx:
+            tx.note(LEDGER, BEGUN_ANEW, time.time())
+    finally:
+        ledger.close()
+    made.rename(file)
 
 
 def _open(file: Path) -> None:

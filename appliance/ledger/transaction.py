@@ -91,13 +91,7 @@ class Transaction(Queries):
         params: Mapping[str, Any] | None = None,
         by: str = "",
     ) -> None:
-        """Change a row's state and append the event: `lifecycle.advance`.
-
-        A claim was for the former state, and ends: the answer of a step that runs yet is dropped,
-        and the step of the new state need not wait for it.
-        """
-        if not isinstance(row, DeliveryRow):
-            row.claimed_by = row.claim_token = ""
+        """Change a row's state and append the event: `lifecycle.advance`."""
         advance(self, row, to, now=now, code=code, reason=reason, params=params, by=by)
         self.session.add(row)
         self.session.flush()

@@ -79,9 +79,8 @@ def jobs_of(settings: Settings, ledger: Ledger, pairings: Sequence[Pairing]) -> 
 
     def expire() -> None:
         with ledger.transaction() as tx:
-            # A doubt ends after a day: nothing is overdue by a clock that may be years ahead.
-            if not ledger.doubts_clock:
-                expire_waiting(tx, pairings, settings.pair, time.time())
+            # Nothing is overdue by a clock that may be years ahead, nor by a night's sleep.
+            expire_waiting(tx, pairings, settings.pair, time.time() - ledger.ahead_s)
             let_merged_go(tx, settings, time.time())
 
     _doubt_clock(ledger, time.time())

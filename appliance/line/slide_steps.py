@@ -11,7 +11,7 @@ from appliance.delivery.orders import told_by
 from appliance.domain import QuarantineReason, Stain
 from appliance.findings.opinion import Opinion
 from appliance.intake.block import leave_block, make_ready
-from appliance.intake.changes import bytes_read
+from appliance.intake.changes import OF_THE_ORDER, bytes_read
 from appliance.intake.content import lose_slide
 from appliance.intake.identity.evidence import TOLD, Verdict
 from appliance.intake.identity.evidence import Outcome as Verdicts
@@ -268,8 +268,9 @@ def _same_bytes_again(tx: Transaction, slide: SlideRow) -> int:
     times = 0
     for event in reversed(tx.events(slide.subject) if slide.fingerprint else []):
         before = params_of(event).get("fingerprint") if event.code == "file-changed" else None
-        # `tandem retry` names nobody; each other word has its person.
-        if event.by or event.code == "retry" or before not in (None, slide.fingerprint):
+        # `tandem retry` names nobody; each other word has its person. Urgency is none on a slide.
+        said = event.code == "retry" or (event.by and event.code not in OF_THE_ORDER)
+        if said or before not in (None, slide.fingerprint):
             break
         times += before is not None
     return times

@@ -123,8 +123,7 @@ def send_back(
     if row.state not in ON_ITS_WAY:
         tx.advance(row, SlideState.ARRIVED, now=now, code="said", by=word.by)
     elif row.state == SlideState.ARRIVED:
-        # The answer of an identify that runs now is dropped, and another one begins at once.
-        row.changed_at, row.claimed_by, row.claim_token = now, "", ""
+        row.changed_at = now  # the answer of an identify that runs now is dropped
         tx.session.add(row)
     if not leaves or not place[0]:
         return ()

@@ -29,7 +29,7 @@ from appliance.intake.block import (
     settle,
 )
 from appliance.intake.content import EXCLUDED, lose_slide
-from appliance.intake.identity.evidence import MAX_ACCESSION
+from appliance.intake.identity.evidence import MAX_ACCESSION, accession_key, block_key
 from appliance.intake.identity.vocabulary import Vocabulary
 from appliance.intake.said import KEEP, chosen_among, said_of, said_of_bytes, set_said
 from appliance.ledger.blocks import pairing_of
@@ -52,6 +52,7 @@ from appliance.operations.retry import retry_case
 from appliance.operations.seen import hold_name
 from appliance.operations.signed import signed_by, signed_results
 from appliance.operations.status import open_ledger
+from appliance.settings.identify import Identify
 from appliance.settings.settings import Settings
 from appliance.text import is_text
 
@@ -119,7 +120,7 @@ def pair_slides(
         if first.id == second.id:
             raise SettingsError("name two slides: the H&E slide, then the other one.")
         names = [_known_names(row, settings) for row in (first, second)]
-        accession, block = _place_of_pair(first, second, names)
+        accession, block = _place_of_pair((first, second), names, settings.identify)
         pairing = _pairing_for(assays, first, second, (names[0][2], names[1][2]))
         there = (first, second, *tx.slides_of_block(accession, block))
         for row, other, stain in (
@@ -356,36 +357,43 @@ def _known_names(row: SlideRow, settings: Settings) -> tuple[str, str, str]:
         row.block or writing.of_block(said.block),
         row.stain or said.stain,
     )
-    if row.state in ON_ITS_WAY and not all(known):
+    if row.state in ON_ITS_WAY and (said.accession or said.block or said.stain) and not all(known):
         raise SettingsError(
-            f"{row.subject} is being identified: pair it when `tandem status` shows its stain."
+            f"{row.subject} is being identified: pair it when `tandem status` shows its stain, or "
+            f"say all of it: tandem identify set {row.subject} --accession … --block … --stain …"
         )
     return known
 
 
 def _place_of_pair(
-    first: SlideRow, second: SlideRow, names: Sequence[tuple[str, str, str]]
+    rows: Sequence[SlideRow], names: Sequence[tuple[str, str, str]], identify: Identify
 ) -> tuple[str, str]:
-    """Return the accession and the block that two slides with these names are said to be of."""
+    """Return the accession and the block that two slides with these names are said to be of.
+
+    They are those of the first slide. A word on the other one that it is not identified by yet, or
+    on a first one without a block, is not contradicted.
+    """
     (accession, block, _), other = names
-    if accession and block:
-        return accession, block
-    if not (other[0] and other[1]):
+    if not (accession and block):
+        accession, block = other[0], other[1]
+    if not (accession and block):
         raise SettingsError(
             f"neither slide has an accession and a block yet: tandem identify set "
-            f"{first.subject} --accession … --block …"
+            f"{rows[0].subject} --accession … --block …"
         )
-    said = said_of_bytes(first)
-    for part, word, here, there in (
-        ("accession", said.accession, accession, other[0]),
-        ("block", said.block, block, other[1]),
-    ):
-        if word and here != there:
-            raise SettingsError(
-                f"{first.subject}: a person said another {part} than {second.subject} has. Say its "
-                f"accession and block: tandem identify set {first.subject} --accession … --block …"
-            )
-    return other[0], other[1]
+    waits = (row for row in rows if row.state in ON_ITS_WAY or not (row.accession and row.block))
+    for row in waits:
+        said = said_of_bytes(row)
+        for part, word, place, key in (
+            ("accession", said.accession, accession, accession_key),
+            ("block", said.block, block, block_key),
+        ):
+            if word and key(word, identify) != key(place, identify):
+                raise SettingsError(
+                    f"{row.subject}: a person said another {part} than the other slide has. Say "
+                    f"both: tandem identify set {row.subject} --accession … --block …"
+                )
+    return accession, block
 
 
 def _pairing_for(

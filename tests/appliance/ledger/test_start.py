@@ -23,6 +23,7 @@ from appliance.ledger.backups import make_backup
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.queries import BEGUN_ANEW
 from appliance.ledger.start import open_at_start
+from appliance.ledger.transaction import Transaction
 from appliance.operations.status import status_of
 from appliance.settings.settings import Settings
 
@@ -169,6 +170,25 @@ def test_a_ledger_that_begins_beside_results_begins_once(tmp_path: Path) -> None
         with ledger.transaction() as tx:
             assert len(tx.notes(BEGUN_ANEW)) == 1
         ledger.close()
+
+
+def test_a_start_beside_results_that_was_cut_off_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(state_dir=tmp_path / "new")
+    (settings.state_dir / "artifacts" / "objects").mkdir(parents=True)
+
+    def full(*_: object, **__: object) -> None:
+        raise DiskFullError("no room")
+
+    with monkeypatch.context() as cut:
+        cut.setattr(Transaction, "note", full)
+        with pytest.raises(DiskFullError):
+            open_at_start(settings.ledger_url, threading.Event())
+    ledger = open_at_start(settings.ledger_url, threading.Event())
+    with ledger.transaction() as tx:
+        assert len(tx.notes(BEGUN_ANEW)) == 1
+    ledger.close()
 
 
 def test_a_new_installation_starts_silently(

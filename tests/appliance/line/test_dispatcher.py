@@ -28,7 +28,7 @@ from appliance.errors import (
     WorklistUnavailableError,
 )
 from appliance.intake.arrange import DAY_S
-from appliance.intake.block import hold, make_ready, reopen
+from appliance.intake.block import make_ready
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import TRANSITIONS, CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, params_of
@@ -43,7 +43,7 @@ from appliance.line.steps import CASE_STEPS, SLIDE_STEPS
 from appliance.operations.alert_causes import causes_of_ledger, held_by_site
 from appliance.operations.audited import Word
 from appliance.operations.retry import retry_subject
-from appliance.operations.word import SlideWords, retry, say_slide
+from appliance.operations.word import retry
 from appliance.settings.alerts import AlertKind
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
@@ -425,59 +425,6 @@ def test_a_case_that_a_rescan_reopened_meanwhile_takes_no_result(line: Line) -> 
 def try_again(settings: Settings, subject: str) -> str:
     """Try a slide again as the dashboard does."""
     return retry(settings, subject, WORD)
-
-
-def test_a_word_on_a_slide_that_is_being_read_counts_before_the_reading_ends(line: Line) -> None:
-    states = []
-
-    def said(*_: Any) -> SlideRead:
-        if not states:
-            say_slide(line.settings, "slide-1", SlideWords(organ="breast"), WORD)
-            work = claim_work(line.context, "intake")  # of another lane
-            assert work is not None and work.step.name == "identify"
-            do_work(line.context, line.told, work)
-            states.append(line.slide().state)
-        return SlideRead(times=())
-
-    line.told.answers["read_slide"] = said
-    line.arrive("S26-1_A1_HE.svs")
-    line.work(3)
-    assert states == [line.slide().state] == [SlideState.IDENTIFIED]  # the late answer is dropped
-    line.work()
-    assert line.slide().state == SlideState.READ
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_a_case_that_goes_on_during_its_analysis_is_aligned_before_that_ends(
-    line: Line, fails: bool
-) -> None:
-    states = []
-
-    def kept(*_: Any) -> AnalyzedCase:
-        if not states:
-            with line.ledger.transaction() as tx:
-                (case,) = tx.cases()
-                hold(tx, case, "two-scans", {}, line.now)
-                reopen(tx, case, "kept", {}, line.now)
-                make_ready(tx, case, line.now)
-            work = claim_work(line.context)
-            assert work is not None and work.step.name == "align"
-            do_work(line.context, line.told, work)
-            states.append(line.case().state)
-            if fails:
-                raise ValueError
-        return AnalyzedCase(findings_key="findings/new", score="2+", review=[], times=())
-
-    line.told.answers["analyze"] = kept
-    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
-    for _ in range(20):
-        work = claim_work(line.context)
-        assert work is not None
-        do_work(line.context, line.told, work)
-        if states:
-            break
-    assert states == [line.case().state] == [CaseState.ALIGNED]
-    assert (line.case().findings_key, line.case().claimed_by) == ("", "")
 
 
 def test_a_slide_error_of_a_case_keeps_sentence_and_remedy(line: Line) -> None:

@@ -110,6 +110,23 @@ def test_no_case_is_overdue_by_a_clock_that_was_set_far(
     lab.close()
 
 
+def test_a_machine_that_sleeps_each_night_misses_a_partner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, real, start = Lab(tmp_path), time.time, time.monotonic()
+    lab.arrive("S26-1_A1_HER2")
+    clock = WallClock(lambda: time.time(), lambda: time.monotonic())
+    ledger = Ledger(lab.settings.ledger_url, clock=clock)
+    (expire,) = [j for j in jobs_of(lab.settings, ledger, (HER2_PAIR,)) if j.name == "expire"]
+    for day in range(1, 15):  # twelve hours of each: the clock goes on, the monotonic one does not
+        monkeypatch.setattr(time, "time", lambda day=day: real() + 86400 * day)
+        monkeypatch.setattr(time, "monotonic", lambda day=day: start + 43200 * day)
+        expire.run()
+    assert (lab.case().state, lab.case().reason) == ("partnerless", "stain-missing")
+    ledger.close()
+    lab.close()
+
+
 @pytest.mark.parametrize("age_s", [3600.0, 1e7])
 def test_a_start_long_after_the_last_event_removes_nothing_as_old_at_once(
     tmp_path: Path, age_s: float

@@ -471,6 +471,31 @@ def test_a_pair_takes_the_whole_name_that_was_just_said(lab: Lab) -> None:
     assert (lab.case("B2", "S26-2").state, lab.used("B2", "S26-2")) == ("ready", [he, other])
 
 
+def test_a_pair_contradicts_no_word_on_its_second_slide(lab: Lab) -> None:
+    he, other = lab.arrive("S26-1_A1_HE"), lab.arrive("S26-7_C3_HER2")
+    lab.work()
+    say_slide(lab.settings, other, SlideWords(accession="S26-2", block="B2", stain="HER2"), WORD)
+    with pytest.raises(SettingsError, match="slide-2: a person said another accession than"):
+        pair_slides(lab.settings, he, other, WORD)
+    # The same name, written otherwise.
+    say_slide(lab.settings, other, SlideWords(accession="s26 1", block="A01"), WORD)
+    pair_slides(lab.settings, he, other, WORD)
+    lab.work()
+    assert lab.used("A1", "S26-1") == [he, other]
+
+
+def test_a_slide_that_waits_for_the_site_can_be_paired(lab: Lab) -> None:
+    """Nobody said anything of it: no word is endangered."""
+    he, other = lab.arrive("S26-1_A1_HE"), lab.arrive("S26-7_C3_HER2")
+    with lab.ledger.transaction() as tx:
+        row = tx.slide(2)
+        assert row is not None
+        row.state, row.accession, row.block, row.stain = SlideState.ARRIVED, "", "", ""
+        row.fingerprint = ""
+        tx.session.add(row)
+    assert "paired" in pair_slides(lab.settings, he, other, WORD)
+
+
 def test_a_stain_that_was_just_said_is_not_taken_for_that_of_the_first_assay(lab: Lab) -> None:
     he, other = lab.arrive("S26-1_A1_HE"), lab.arrive("S26-1_A1_ER")
     say_slide(lab.settings, other, SlideWords(accession="S26-2"), WORD)
@@ -485,7 +510,7 @@ def test_a_pair_asks_where_a_person_said_another_accession_of_a_slide_without_bl
     say_slide(lab.settings, he, SlideWords(accession="S26-2"), WORD)
     lab.work()
     move(lab, he, SlideState.QUARANTINED)
-    with pytest.raises(SettingsError, match="said another accession than slide-2 has"):
+    with pytest.raises(SettingsError, match="said another accession than the other slide has"):
         pair_slides(lab.settings, he, other, WORD)
     say_slide(lab.settings, he, SlideWords(accession="S26-7"), WORD)
     lab.work()
