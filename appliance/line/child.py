@@ -28,6 +28,7 @@ from appliance.errors import (
     DeviceUnusableError,
     StoppedError,
     TookTooLongError,
+    WeightsUnusableError,
     WorkerDiedError,
     WorkerLostError,
     WorkerStartError,
@@ -138,9 +139,11 @@ class Child:
             raise WorkerDiedError("the worker process died")
         ended_well, value = pickle.loads(answer)  # noqa: S301  from our own process
         if not ended_well:
-            # After a fault of a GPU each call of the process fails, and one that is short of files
-            # or memory may have lost them: the next step gets another.
-            if isinstance(value, (DeviceUnusableError, RuntimeError)) or is_short(value):
+            # After a fault of a GPU each call of the process fails, its copy of weights may be the
+            # one that is damaged, and one that is short of files or memory may have lost them: the
+            # next step gets another.
+            ended = (DeviceUnusableError, WeightsUnusableError, RuntimeError)
+            if isinstance(value, ended) or is_short(value):
                 self.close()
             raise value
         return value

@@ -69,16 +69,20 @@ ROUND = 1.6
 """Largest ratio of the axes of a lymphocyte's nucleus."""
 UNEVEN_UM, MOST_UNEVEN = 1.0, 0.21
 """Spread of the DAB inside a nucleus about its mean within this distance, as a share of its DAB,
-above which it is made of granules. On drawn ER slides at most 8 % of the stained nuclei of a slide
-have more, and of macrophages with hemosiderin half and more, the larger the more."""
+above which it is made of granules. On drawn ER slides up to 15 % of the stained nuclei of a slide
+have more, of single coarse or sharpened tiles up to 38 %, and of macrophages with hemosiderin, seen
+sharply at 0.25 µm/px, half and more, the larger the more."""
 LEAST_BROWN_OD = 0.05
 """DAB that paler brown is compared with: its shares would be noise."""
 OTHER_HUE = 0.09
 """Density that neither hematoxylin nor DAB explains, as a share of the DAB, above which brown is
-none: melanin and carbon are blacker. Stains of drawn laboratories have at most 0.05."""
+none: melanin and carbon are blacker. What hematoxylin leaves unexplained on the same tile is
+taken off."""
+LEAST_PLAIN = 5
+"""Least number of nuclei without DAB of a tile that tell its hematoxylin."""
 LEAST_HEMATOXYLIN_OD = 0.03
 """Hematoxylin below which a stained nucleus has none: hemosiderin is more golden than DAB, and lies
-beside the nuclei. Stained nuclei of drawn ER slides have 0.15 and more."""
+beside the nuclei. A fifth of that of the tile's other nuclei, where these are paler."""
 LEAST_DETAIL = -1.7
 """Least detail of a sharp tile (`_detail`). Drawn tiles have -1.0 and more, at 0.5 µm/px -1.2, and
 out of focus by a Gaussian of 1 µm or more -1.8 and less, noise or not."""
@@ -173,13 +177,16 @@ def _looks_like_pigment(nuclei: Labels, blue: Array, dab: Array, other: Array) -
     own, px = nuclei[inner], np.maximum(np.bincount(nuclei[inner], minlength=n), 1)
     square = np.bincount(own, weights=(dab - near)[inner] ** 2, minlength=n) / px
     brown = np.maximum(np.bincount(own, weights=dab[inner], minlength=n) / px, LEAST_BROWN_OD)
-    where = nuclei > 0
-    hue = medians(other, nuclei, where, n) / np.maximum(
-        medians(dab, nuclei, where, n), LEAST_BROWN_OD
-    )
+    other, blue, dab = (medians(each, nuclei, nuclei > 0, n) for each in (other, blue, dab))
     found: NDArray[np.bool_] = np.sqrt(square) > MOST_UNEVEN * brown
-    found |= hue > OTHER_HUE
-    found |= medians(blue, nuclei, where, n) < LEAST_HEMATOXYLIN_OD
+    # The laboratory's own hematoxylin, which is seen where no DAB is, explains its share of both.
+    plain = dab < LEAST_BROWN_OD
+    plain[0] = False
+    usual = float(np.median(blue[plain])) if np.count_nonzero(plain) >= LEAST_PLAIN else 0.0
+    if usual > LEAST_HEMATOXYLIN_OD:
+        own_other = float(np.median(other[plain])) / usual
+        found |= other - own_other * blue > OTHER_HUE * np.maximum(dab, LEAST_BROWN_OD)
+        found |= blue < min(LEAST_HEMATOXYLIN_OD, usual / 5)
     return found[1:]
 
 

@@ -31,9 +31,6 @@ less."""
 MOST_PIGMENT = 0.5
 """Share of the stained nuclei of a place that look like pigment from which all of them may be. The
 signs of pigment are seen on most of it, and on few of the nuclei that took the stain."""
-PIGMENT_PERCENT = 10.0
-"""Largest share of the nuclei of a place that pigment is taken for where it would show that nothing
-was stained: more of them, of uneven stain, are no pigment."""
 LEAST_BROWN = 0.02
 """Least brown px, per px of nuclei, from which their place counts."""
 
@@ -91,8 +88,8 @@ class Measured:
 
     @property
     def stained_outside(self) -> int:
-        """Stained nuclei outside the tumor that show the stain."""
-        return _showing(self.outside, self.outside_pigment)
+        """Stained nuclei outside the tumor."""
+        return sum(self.outside[1:])
 
     @property
     def is_nuclear(self) -> bool:
@@ -102,7 +99,7 @@ class Measured:
     @property
     def is_proven(self) -> bool:
         """Return whether something on the slide shows that it is stained for nuclei."""
-        return self._is_proven_outside or self._is_proven_elsewhere
+        return any(_shows_stain(*place) for place in self._places())
 
     @property
     def is_hardly_proven(self) -> bool:
@@ -110,36 +107,36 @@ class Measured:
 
         So few of many may be drawn where the share of such places is below `PROOF_PERCENT`.
         """
-        if self._is_proven_elsewhere or not self._is_proven_outside:
+        outside, *others = self._places()
+        if any(_shows_stain(*place) for place in others) or not _shows_stain(*outside):
             return False
-        return interval(self.stained_outside, sum(self.outside))[0] < PROOF_PERCENT
+        return interval(*outside)[0] < PROOF_PERCENT
 
     @property
-    def _is_proven_outside(self) -> bool:
-        return _shows_stain(self.stained_outside, sum(self.outside))
+    def is_proven_by_pigment(self) -> bool:
+        """Return whether nothing would show the stain without the nuclei that may be pigment."""
+        without = self._places(pigment=False)
+        return self.is_proven and not any(_shows_stain(*place) for place in without)
 
-    @property
-    def _is_proven_elsewhere(self) -> bool:
-        nuclei = self.nuclei.tolist()
-        tumor = _showing(nuclei, self.pigment)
-        control = _showing(self.control_nuclei, self.control_pigment)
-        places = [(tumor, sum(nuclei)), (control, sum(self.control_nuclei))]
-        if tumor:
-            places.append((tumor + self.stained_outside, sum(nuclei) + sum(self.outside)))
-        return any(_shows_stain(*place) for place in places)
+    def _places(self, *, pigment: bool = True) -> list[tuple[int, int]]:
+        """Stained nuclei and all of each place, the one outside the tumor first."""
+        counted = (
+            (self.outside, self.outside_pigment),
+            (self.nuclei.tolist(), self.pigment),
+            (self.control_nuclei, self.control_pigment),
+        )
+        outside, tumor, control = (
+            (sum(each[1:]) if pigment else _without_pigment(each, marked), sum(each))
+            for each, marked in counted
+        )
+        together = [(tumor[0] + outside[0], tumor[1] + outside[1])] if tumor[0] else []
+        return [outside, tumor, control, *together]
 
 
 def _without_pigment(counts: Sequence[int], pigment: int) -> int:
     """Stained nuclei of a place without those that may be pigment: all where half look like it."""
     stained = sum(counts[1:])
     return 0 if pigment >= MOST_PIGMENT * stained else stained - pigment
-
-
-def _showing(counts: Sequence[int], pigment: int) -> int:
-    """Stained nuclei of a place that show the stain."""
-    stained = sum(counts[1:])
-    many = stained > PIGMENT_PERCENT / 100 * sum(counts)
-    return stained if many else _without_pigment(counts, pigment)
 
 
 def _shows_stain(stained: int, nuclei: int) -> bool:

@@ -149,6 +149,8 @@ def _percent(guideline: Guideline, measured: Measured, settings: Nuclear) -> Ite
             stained=int(measured.nuclei[1:].sum()),
             score=without,
         )
+    elif measured.is_proven_by_pigment:
+        yield because(Reason.PIGMENT, proof=True)
     nuclei = sum(measured.outside)
     stained = 100 * sum(measured.outside[1:]) / max(1, nuclei)
     enough = nuclei >= guideline.least_nuclei and stained > MOST_STAINED_OUTSIDE_PERCENT

@@ -124,6 +124,19 @@ def _not_proven(p: Params) -> str:
     )
 
 
+def _pigment(p: Params) -> str:
+    signs = "made of granules, of another color than DAB, or without hematoxylin"
+    if p.get("proof"):
+        return (
+            f"The nuclei that show that this slide was stained look like pigment: {signs}. It may "
+            "be an unstained run."
+        )
+    return (
+        f"{p['nuclei']} of {p['stained']} stained nuclei of the tumor look like pigment: {signs}. "
+        f"Without pigment the result may be {p['score']}."
+    )
+
+
 def _contradicted(p: Params) -> str:
     return (
         f"The sidecars of the two slides name two different {p['what']}s: that of the "
@@ -176,10 +189,7 @@ REVIEW: Words = {
         "On {percent:.0f} % of the tumor's tiles hardly a nucleus is seen but brown ones: the "
         "counterstain may be too pale, and the percentage too high."
     ),
-    "pigment": (
-        "{nuclei} of {stained} stained nuclei of the tumor look like pigment: made of granules, of "
-        "another color than DAB, or without hematoxylin. Without pigment the result may be {score}."
-    ),
+    "pigment": _pigment,
     "no-tumor": "No tumor was found that both slides show: there is nothing to score.",
     "little-tumor": (
         "Only {area_mm2:.2f} mm² of tumor with {cells} cells could be scored: too little for a "
