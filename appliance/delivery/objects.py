@@ -262,7 +262,8 @@ def _edition(former: _Former, replaced: str) -> int:
 
     These have its UIDs and bytes: an archive may have them. 0 is the edition without ``rejects``,
     1 the one without ``edition`` in the index. 2 told numbers of results without a score, and took
-    accessions that look alike for one. 3 told numbers where a person gave no score.
+    accessions that look alike for one. 3 told numbers where a person gave no score, and
+    Algorithm 1 where nobody did.
     """
     again = former.predecessor is not None and replaced == former.predecessor
     if not again or former.contents is None:

@@ -162,7 +162,7 @@ class Findings:
         Objects of a former edition are written again, with the numbers that it told. Not stored.
     unscored_as_before
         Objects of an edition are written again that told numbers of a case which, by a person,
-        cannot be scored. Not stored.
+        cannot be scored, and the fields of the paper of any case. Not stored.
     """
 
     assay: str = "her2"
@@ -221,6 +221,11 @@ class Findings:
         was = self.score if self.correction is None else self.correction.was
         scored = self.score is not None or self.unscored_as_before
         return self.as_before or (scored and was is not None)
+
+    @property
+    def tells_paper(self) -> bool:
+        """Return whether Algorithm 1 is told; objects of former editions told it of any case."""
+        return self.has_numbers or self.unscored_as_before
 
     @property
     def models(self) -> tuple[ModelReference, ...]:

@@ -60,7 +60,7 @@ def _coded(score: str) -> Code:
 
 def _paper_scores(findings: Findings) -> list[tuple[Code, Code]]:
     """Algorithm 1 in both readings, under names that tell the fallback from the print."""
-    if not findings.has_numbers:
+    if not findings.tells_paper:
         return []
     names = (codes.PAPER_SCORE, codes.PAPER_COUNT)
     if findings.paper_score_fallback:

@@ -80,7 +80,7 @@ def measure_rows(findings: Findings) -> Rows:
 
 def _paper_rows(findings: Findings) -> Rows:
     """Rows of what arXiv 2512.22335 computes; its status is left out as that of the score is."""
-    told = findings.has_numbers
+    told = findings.tells_paper
     fallback = " (fallback of Tandem)" if told and findings.paper_score_fallback else ""
     rows: Rows = [
         (f"arXiv 2512.22335, {reading}", score + fallback if told and score else "–")

@@ -138,6 +138,28 @@ def test_numbers_of_a_case_without_a_score_are_withheld() -> None:
 
 
 @pytest.mark.parametrize("edition", [4, 3, 2])
+def test_algorithm_1_of_a_case_without_a_score_is_told_by_former_editions_alone(
+    edition: int,
+) -> None:
+    """Their reports are in archives under UIDs that hang on what they tell."""
+    none = replace(
+        some_findings(), score=None, paper_score="3+", paper_score_by_count="2+",
+        paper_score_fallback=False, binary_by_pixels=None, review=(), read_outs=None, comment="",
+        as_before=edition < 3, unscored_as_before=edition < 4,
+    )  # fmt: skip
+    person = Correction(by="Muster^Anna", why="by eye", was=None, corrects="k")
+    for each in (none, replace(none, score="0", correction=person)):
+        told = {name: value for name, value in report(each).evaluations}
+        rows = dict(measure_rows(each))
+        scores = [rows[row] for row in rows if row.startswith("arXiv 2512.22335")]
+        if edition < 4:
+            assert told[codes.PAPER_SCORE] == codes.SCORES["3+"]
+            assert told[codes.PAPER_COUNT] == codes.SCORES["2+"] and scores == ["3+", "2+"]
+        else:
+            assert not told and scores == ["–", "–"]
+
+
+@pytest.mark.parametrize("edition", [4, 3, 2])
 def test_a_case_that_a_person_called_unscorable_has_no_numbers(edition: int) -> None:
     """A coded 3+ or a share of 24 % would stand as final for a section that is torn."""
     person = Correction(by="Muster^Anna", why="torn", was="2+", corrects="k")
