@@ -117,8 +117,7 @@ class FolderArchive:
     def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
         """Compare each file in the archive with the checksum of the object when it was written."""
         self._require()
-        with self._translated("read"):
-            return {each.ref.sop_instance_uid: self._compare(each) for each in instances}
+        return {each.ref.sop_instance_uid: self._answer(each) for each in instances}
 
     def check(self) -> str:
         """Return the free space; raise DestinationUnavailableError if the folder cannot be used.
@@ -183,6 +182,22 @@ class FolderArchive:
                 f"archive folder of '{self.name}' cannot be {done}: {err.strerror}. "
                 "Check that it is mounted, writable and not full."
             ) from err
+
+    def _answer(self, instance: Instance) -> Answer:
+        """Return the answer on an instance; one file that cannot be read stops no other.
+
+        Raises
+        ------
+        DestinationUnavailableError
+            If the folder of the archive cannot be read either.
+        """
+        try:
+            return self._compare(instance)
+        except OSError as err:
+            with self._translated("read"), os.scandir(self.folder) as found:
+                next(found, None)
+            text = f"its file there cannot be read ({err.strerror}). It is asked again."
+            return Answer(Proof.UNKNOWN, text)
 
     def _compare(self, instance: Instance) -> Answer:
         if not has_valid_uids(instance.ref):

@@ -10,6 +10,7 @@ from fixtures.damage import flip
 from fixtures.instances import made_object
 
 from appliance.artifacts import file_sha256
+from appliance.delivery.destinations import folder
 from appliance.delivery.destinations.contract import Instance, Proof
 from appliance.delivery.destinations.folder import FileSetArchive, FolderArchive
 from appliance.errors import DestinationUnavailableError
@@ -52,19 +53,36 @@ def test_a_share_that_goes_away_while_it_is_sent_to_is_not_made(
     assert archive.prove([instance])[instance.ref.sop_instance_uid].proof is Proof.THERE
 
 
-@pytest.mark.parametrize("kind", [FolderArchive, FileSetArchive])
-def test_an_archive_that_cannot_be_read_blames_no_object(
-    tmp_path: Path, kind: type[FolderArchive]
-) -> None:
-    source = tmp_path / "object.dcm"
-    instance = Instance(path=source, ref=made_object(source), sha256=file_sha256(source))
-    archive = kind("archive", tmp_path / "archive", ours=True)
-    archive.send([instance], lambda _: None, lambda *_: None)
-    files = [each for each in archive.folder.rglob("*") if each.is_file()]
-    (copy,) = (each for each in files if each.name != "DICOMDIR")
+def test_a_file_of_an_archive_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.dcm" for number in (1, 2)]
+    both = [Instance(path=each, ref=made_object(each), sha256=file_sha256(each)) for each in paths]
+    archive = FolderArchive("archive", tmp_path / "archive", ours=True)
+    archive.send(both[:1], lambda _: None, lambda *_: None)
+    (copy,) = (each for each in archive.folder.rglob("*") if each.is_file())
     copy.unlink()
     copy.symlink_to(UNREADABLE)
-    with pytest.raises(DestinationUnavailableError, match="'archive' cannot be "):
+    archive.send(both[1:], lambda _: None, lambda *_: None)
+    first, second = archive.prove(both).values()
+    assert first.proof is Proof.UNKNOWN and "cannot be read (Input/output error)" in first.text
+    assert second.proof is Proof.THERE
+    archive.send(both[:1], lambda _: None, lambda *_: None)  # a person tries it again
+    assert {each.proof for each in archive.prove(both).values()} == {Proof.THERE}
+
+
+def test_an_archive_that_goes_away_while_it_is_read_blames_no_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, share = tmp_path / "object.dcm", tmp_path / "share"
+    instance = Instance(path=source, ref=made_object(source), sha256=file_sha256(source))
+    archive = FolderArchive("archive", share, ours=True)
+    archive.send([instance], lambda _: None, lambda *_: None)
+
+    def cut(path: Path) -> str:
+        share.rename(tmp_path / "elsewhere")
+        return file_sha256(path)
+
+    monkeypatch.setattr(folder, "file_sha256", cut)
+    with pytest.raises(DestinationUnavailableError, match="'archive' cannot be read"):
         archive.prove([instance])
 
 
