@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
 from pydicom.sr.coding import Code
 from pydicom.valuerep import DA, TM
 
 from dicom import codes
+from dicom.characters import UNREADABLE
 from dicom.errors import ObjectError
 from dicom.order import designator
 from dicom.study import patient_of
@@ -99,14 +99,7 @@ def read_result(path: Path) -> Result:
         report = dcmread(path)
         group = next(item for item in _walk(report) if _name(item).value == GROUP)
         return _result(report, group)
-    except (
-        InvalidDicomError,
-        OSError,
-        LookupError,
-        StopIteration,
-        AttributeError,
-        ValueError,
-    ) as err:
+    except (*UNREADABLE, LookupError, StopIteration) as err:
         raise ObjectError("is no structured report of Tandem") from err
 
 

@@ -61,8 +61,8 @@ CHARACTER_SET = "UNICODE UTF-8"
 """Character set of all messages, as MSH-18 names it (HL7 table 0211)."""
 CONTROL_ID_LENGTH = 20
 """Longest message control id (MSH-10)."""
-_ASKS = ("AL", "SU")
-"""Conditions of MSH-16 under which each result that is filed is acknowledged (HL7 table 0155)."""
+_ASKS = ("AL", "SU", "ER")
+"""Conditions of MSH-16 under which what became of a message is acknowledged (HL7 table 0155)."""
 _STATUS = {Standing.PRELIMINARY: "P", Standing.FINAL: "F", Standing.CORRECTED: "C"}
 """Result status (HL7 tables 0085 and 0123)."""
 # Control characters would end a segment, or the block of MLLP.
@@ -155,11 +155,6 @@ def _check_header(segments: Sequence[str], where: str) -> None:
     if header_field(segments[0], 18) not in ("", CHARACTER_SET):
         raise SettingsError(
             f"{where}: MSH-18 must be {CHARACTER_SET} or empty: messages are sent in UTF-8."
-        )
-    if header_field(segments[0], 16) not in ("", "NE", *_ASKS):
-        raise SettingsError(
-            f"{where}: MSH-16 must be NE, AL, SU or empty: a system that answers errors alone (ER) "
-            "does not show that it filed a result. Set NE, or AL if it answers each message."
         )
 
 

@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from hl7 import mllp
@@ -43,10 +43,7 @@ RECEIVED = "CA"
 """Acknowledgment code of a message that was taken and not yet looked at (HL7 table 0008)."""
 ACCEPTED, REFUSED, NOT_NOW = ("AA", RECEIVED), ("AE", "CE"), ("AR", "CR")
 """Acknowledgment codes (HL7 table 0008). AR is for reasons that lie outside of the message."""
-_RECEIVED_ALONE = (
-    "it took the message (CA) and did not say here what became of it, which MSH-16 of the template "
-    "asks for. If it does not say that on the same connection, set MSH-16 to NE"
-)
+_RECEIVED_ALONE = "it did not say here what became of the message"
 _OF_ERRORS = {
     "100": (Verdict.NEVER, "a segment is missing or out of order"),
     "101": (Verdict.NEVER, "a field that it needs is missing"),
@@ -156,14 +153,16 @@ class Hl7:
     async def _exchange(self, message: Hl7Message) -> _Ack:
         """Send a message and return its ACK; answers to other messages are passed over.
 
-        Where the message asks what becomes of it, word that it was received is no ACK yet.
+        Where the message asks what becomes of it, word that it was received is the ACK only if none
+        comes after it: some systems say the rest elsewhere, or never.
 
         Raises
         ------
         PacsUnavailableError
             If there is no connection; `ConnectionLostError` if it ends before the ACK.
         """
-        others, received, asks = 0, False, asks_what_became_of_it(self._template)
+        others, asks = 0, asks_what_became_of_it(self._template)
+        received: _Ack | None = None
         async with self._connected() as (reader, writer):
             try:
                 # A limit for all of it: an answer that comes byte by byte has an end.
@@ -175,12 +174,14 @@ class Hl7:
                         if (ack := _read(block, message.control_id)) is None:
                             others += 1
                         elif asks and ack.code == RECEIVED:
-                            received = True
+                            received = ack
                         else:
                             return ack
             except (OSError, EOFError, asyncio.LimitOverrunError, _AnswerError) as err:
+                if received is not None:
+                    text = "; ".join(filter(None, (received.text, _RECEIVED_ALONE)))
+                    return replace(received, text=text)
                 why = f"{_why(err)}, and acknowledged another message" if others else _why(err)
-                why = f"{why}; {_RECEIVED_ALONE}" if received else why
                 raise ConnectionLostError(f"{self._where} gave no acknowledgment: {why}") from err
 
     @asynccontextmanager
