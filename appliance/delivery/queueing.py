@@ -23,16 +23,18 @@ from appliance.ledger.transaction import NewDelivery, Transaction
 from appliance.settings.destinations import DestinationSection, ResultDestination
 from appliance.settings.settings import Settings
 
+_TAKEN = (DeliveryState.SENT, DeliveryState.UNPROVEN, DeliveryState.PROVEN)
+
 
 def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -> int:
     """Put the objects of a written case into the outbox of each destination that wants them.
 
     A destination that gets signed results alone gets none of a case that no person has signed; the
     objects of the signed result are others, and are queued when they are written. A laboratory's
-    system, which keeps one result, gets no such result in the place of a signed one. Images of
-    slides that the scanner wrote as DICOM are queued where they are sent or asked for, and a note
-    that rejects a replaced result where that result was sent. What was withdrawn and is wanted no
-    more is left out, unless nobody gets anything. Returns how many.
+    system, which keeps one result, gets no such result in the place of a signed one that it took.
+    Images of slides that the scanner wrote as DICOM are queued where they are sent or asked for,
+    and a note that rejects a replaced result where that result was sent. What was withdrawn and is
+    wanted no more is left out, unless nobody gets anything. Returns how many.
     """
     if case.id is None:
         return 0
@@ -41,10 +43,9 @@ def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float)
     signed = is_signed(case.objects_key, settings)
     for destination in settings.destinations:
         rows = [row for row in tx.deliveries(case.id) if row.destination == destination.name]
-        there = [row for row in rows if _may_be_there(row)]
-        if not signed and (destination.signed_only or _has_signed(there, destination, settings)):
+        if not signed and (destination.signed_only or _took_signed(rows, destination, settings)):
             continue
-        sent = {row.sop_instance_uid for row in there}
+        sent = {row.sop_instance_uid for row in rows if _may_be_there(row)}
         for item in _wanted(case, destination, sent, settings):
             queued += 1
             new = NewDelivery(destination=destination.name, **asdict(item))
@@ -55,18 +56,19 @@ def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float)
     return queued
 
 
-def _has_signed(
-    there: Sequence[DeliveryRow], destination: DestinationSection, settings: Settings
+def _took_signed(
+    rows: Sequence[DeliveryRow], destination: DestinationSection, settings: Settings
 ) -> bool:
-    """Return whether a laboratory's system has, or may have, a signed result of the case.
+    """Return whether a laboratory's system took a signed result of the case.
 
-    One whose list of objects is damaged may have been signed.
+    One that waits, or whose answer was lost, does not count: where it never arrives, the system
+    would get no result at all.
     """
     if not isinstance(destination, ResultDestination):
         return False
-    keys = {row.path.rpartition("/")[0] for row in there if row.path.startswith("objects/")}
-    found = [sound_contents(key, settings) for key in keys]
-    return any(contents is None or says_signed(contents) for contents in found)
+    paths = [row.path for row in rows if row.state in _TAKEN and row.path.startswith("objects/")]
+    found = [sound_contents(path.rpartition("/")[0], settings) for path in paths]
+    return any(contents is not None and says_signed(contents) for contents in found)
 
 
 def _may_be_there(row: DeliveryRow) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -791,7 +792,7 @@ def test_a_laboratorys_system_gets_what_a_person_signed(
     assert queued() == {("fhir", "1.SR"), ("lis", "1.SR")}
 
 
-@pytest.mark.parametrize("first", ["taken", "refused", "its list is damaged"])
+@pytest.mark.parametrize("first", ["taken", "not proven", "refused", "its list is damaged"])
 def test_a_rerun_that_nobody_signed_does_not_go_over_a_signed_result(
     first: str, tmp_path: Path
 ) -> None:
@@ -804,6 +805,8 @@ def test_a_rerun_that_nobody_signed_does_not_go_over_a_signed_result(
         key = desk.write(number)
         index = desk.settings.artifacts_dir / key / "objects.json"
         index.write_text(json.dumps(json.loads(index.read_text()) | facts))
+        (index.parent / SUMS_NAME).unlink()
+        adopt(index.parent)
         with desk.ledger.transaction() as tx:
             case = tx.case(1)
             assert case is not None
@@ -815,16 +818,56 @@ def test_a_rerun_that_nobody_signed_does_not_go_over_a_signed_result(
     desk.outbox.run()
     if first == "refused":
         desk.told.outcomes = {"2.SR": classify(0xC000)}
+    if first == "not proven":
+        desk.told.proofs = {"2.SR": Proof.UNKNOWN}
     written_again(2, **signed)
     assert desk.told.sent == ["1.SR", "2.SR"]
     if first == "its list is damaged":
         (desk.settings.artifacts_dir / "objects" / "2" / "objects.json").write_text("{")
     written_again(3)
-    there = ["1.SR", "2.SR", "3.SR"] if first == "refused" else ["1.SR", "2.SR"]
+    kept = first in ("taken", "not proven")
+    there = ["1.SR", "2.SR"] if kept else ["1.SR", "2.SR", "3.SR"]
     assert desk.told.sent == there
     assert "3.SR" in {row.sop_instance_uid for row in desk.all_rows()}  # the archive has both
     written_again(4, **signed)
     assert desk.told.sent == [*there, "4.SR"]
+
+
+@pytest.mark.parametrize("former", ["a signed one that waits", "one whose folder is gone"])
+def test_no_result_is_lost_for_a_signed_one_that_a_system_never_took(
+    former: str, tmp_path: Path
+) -> None:
+    told = Hl7Destination(kind="hl7", name="told", host="lis", port=2575, before_sign_off=True)
+    desk = Desk(tmp_path, told, FolderDestination(name="archive"))
+
+    def written_again(number: int, **facts: object) -> None:
+        key = desk.write(number)
+        index = desk.settings.artifacts_dir / key / "objects.json"
+        index.write_text(json.dumps(json.loads(index.read_text()) | facts))
+        (index.parent / SUMS_NAME).unlink()
+        adopt(index.parent)
+        with desk.ledger.transaction() as tx:
+            case = tx.case(1)
+            assert case is not None
+            case.objects_key = key
+            enqueue_case(tx, case, desk.settings, desk.now)
+
+    desk.outbox.run()
+    if former == "a signed one that waits":
+        desk.told.away = True
+        written_again(2, sign_offs=[{"by": "Meyer^Anna"}])
+        desk.outbox.run()
+        desk.told.outcomes = {"2.SR": classify(0xC000)}
+    else:
+        shutil.rmtree(desk.settings.artifacts_dir / "objects" / "1")
+    written_again(3)
+    desk.told.away = False
+    for _ in range(2):  # the later one waits until the earlier one is settled
+        desk.now += 3000
+        desk.outbox.run()
+    assert desk.told.sent[-1] == "3.SR"
+    rows = {row.sop_instance_uid: row.state for row in desk.all_rows() if row.destination == "told"}
+    assert rows["3.SR"] == DeliveryState.PROVEN
 
 
 @pytest.mark.parametrize("kind", ["dicom", "dicomweb", "folder"])
