@@ -42,6 +42,16 @@ def lacks_signature(tx: Queries, row: DeliveryRow, settings: Settings) -> bool:
     return not any(case is not None and signers_of(case.objects_key, settings) for case in cases)
 
 
+def stays_out(tx: Queries, row: DeliveryRow, settings: Settings) -> bool:
+    """Return whether a row was left out, and the settings of today do not want it either."""
+    section = next((each for each in settings.destinations if each.name == row.destination), None)
+    if row.reason not in NOT_WANTED or section is None:
+        return row.reason in NOT_WANTED
+    if is_scanned(row):
+        return section.slides_there == "trust"
+    return is_left_out(row, settings) or lacks_signature(tx, row, settings)
+
+
 def still_wanted(
     tx: Transaction, rows: Sequence[DeliveryRow], settings: Settings, now: float
 ) -> list[DeliveryRow]:

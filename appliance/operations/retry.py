@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from appliance.delivery.index import read_index, read_scanned
-from appliance.delivery.left_out import NO_DESTINATION, lacks_signature, leave_out
+from appliance.delivery.left_out import NO_DESTINATION, lacks_signature, leave_out, stays_out
 from appliance.delivery.queueing import enqueue_case
 from appliance.errors import SettingsError
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
@@ -143,7 +143,7 @@ def _leave_out(
 def _waiting(tx: Transaction, case: CaseRow, settings: Settings) -> list[DeliveryRow]:
     """Deliveries of the case's objects of today: a report that was replaced is not sent again.
 
-    What the settings took out is no part of them; it comes back where the case is written again.
+    What was left out is no part of them, unless the settings want it again.
     """
     try:
         index = read_index(case.objects_key, settings) + read_scanned(case.objects_key, settings)
@@ -158,5 +158,5 @@ def _waiting(tx: Transaction, case: CaseRow, settings: Settings) -> list[Deliver
         for row in tx.deliveries(id_of(case))
         if row.state != DeliveryState.PROVEN
         and row.sop_instance_uid in current
-        and row.reason not in NOT_WANTED
+        and not stays_out(tx, row, settings)
     ]

@@ -1123,6 +1123,47 @@ class TestLeftOut:
         assert retry_subject(desk.settings, "case-1") == "case-1: 1 deliveries are tried again now"
         assert desk.rows()["1.SEG"].state == DeliveryState.REFUSED
 
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            (no_overlays, FolderDestination(name="other")),
+            (FolderDestination(name="told", only_signed=True), FolderDestination(name="other")),
+            (FolderDestination(name="other"),),
+        ],
+        ids=["objects", "only_signed", "gone"],
+    )
+    def test_what_was_left_out_comes_back_by_a_retry_once_the_settings_are_right(
+        self, wrong: tuple[FolderDestination, ...], tmp_path: Path
+    ) -> None:
+        right = FolderDestination(name="told"), FolderDestination(name="other")
+        desk, other = Desk(tmp_path, *right), Told()
+        other.outcomes = {"1.SR": classify(0xC000)}
+        desk.told.outcomes = {"1.SEG": classify(0xC000)}
+
+        def deliver() -> None:
+            there: dict[str, Told] = {"told": desk.told, "other": other}
+            there = {each.name: there[each.name] for each in desk.settings.destinations}
+            for _ in range(3):
+                Outbox(desk.ledger, desk.settings, {**there}, lambda: desk.now).run()
+                desk.now += 2000
+
+        if len(wrong) > 1:
+            deliver()
+        set_destinations(desk, *wrong)
+        for _ in range(2):  # a destination that is gone is left out by the second
+            deliver()
+            retry_subject(desk.settings, "case-1")
+        deliver()
+        row = next(each for each in desk.all_rows() if each.kind == "SEG")
+        assert (row.destination, row.reason) == ("told", "left-out")
+        set_destinations(desk, *right)
+        desk.told.outcomes.clear()
+        other.outcomes.clear()
+        retry_subject(desk.settings, "case-1")
+        deliver()
+        assert desk.case() == CaseState.DELIVERED
+        assert {row.state for row in desk.all_rows()} == {"proven"}
+
     @pytest.mark.parametrize("section", [no_overlays, FolderDestination(name="other")])
     def test_what_was_withdrawn_and_is_wanted_no_more_holds_up_no_case(
         self, section: FolderDestination, tmp_path: Path
