@@ -53,6 +53,8 @@ log = logging.getLogger(__name__)
 
 AWAY = "away"
 """Code of the trouble of a destination that cannot be reached; it counts no attempt."""
+NOT_THERE = "not-there"
+"""Code of the trouble of an object that its destination took, and has not."""
 RESULT_REFUSED = "result-refused"
 """Code of the trouble of a note that rejects a result, where the new result was refused."""
 _OPEN = (DeliveryState.QUEUED, DeliveryState.SENT, DeliveryState.UNPROVEN)
@@ -240,6 +242,13 @@ class Outbox:
             answer = answers.get(row.sop_instance_uid)
             if answer is not None and answer.proof is Proof.THERE:
                 self._settle(row, answer)
+            elif (
+                answer is not None
+                and answer.proof is Proof.ABSENT
+                and row.reason == NOT_THERE
+                and self._is_withdrawn(row)
+            ):
+                continue  # another result took its place since it was found absent
             elif row.attempts >= self._settings.delivery.most_attempts and row.reason != AWAY:
                 self._give_up(row)
             elif self._replaced.holds(row):
@@ -348,13 +357,11 @@ class Outbox:
                 self._advance(row, DeliveryState.PROVEN, "answered", {"answer": answer.text})
             case Proof.ABSENT if is_scanned(row) and self._way(row.destination) == "verify":
                 self._tell_absent(row, answer)
-            case Proof.ABSENT if self._is_void(row):
-                tried = {"destination": row.destination, "attempts": row.attempts}
-                void = Trouble(code=WITHDRAWN, params=tried)
-                self._trouble(row, DeliveryState.REFUSED, void)
+            case Proof.ABSENT if self._is_withdrawn(row):
+                pass
             case Proof.ABSENT:
                 # Perhaps it only indexes late: it is looked for again before it is sent again.
-                absent = Trouble(code="not-there", params={"answer": answer.text})
+                absent = Trouble(code=NOT_THERE, params={"answer": answer.text})
                 self._trouble(row, DeliveryState.QUEUED, absent)
                 self._postpone(row, absent, self._after_failure(row))
             case Proof.UNKNOWN:
@@ -363,10 +370,21 @@ class Outbox:
                     self._trouble(row, DeliveryState.UNPROVEN, unknown)
                 self._postpone(row, unknown, self._clock() - row.changed_at)
 
-    def _is_void(self, row: DeliveryRow) -> bool:
-        """Return whether no case has the result any more that an object is of."""
+    def _is_withdrawn(self, row: DeliveryRow) -> bool:
+        """Withdraw an absent object if no case has its result any more; return whether none has.
+
+        It is one transaction: a case that is written just now has it again before or after.
+        """
         with self._ledger.transaction() as tx:
-            return is_void(tx, row, self._settings)
+            if not is_void(tx, row, self._settings):
+                return False
+            tried = {"destination": row.destination, "attempts": row.attempts}
+            set_reason(row, WITHDRAWN, tried)
+            why = {"trouble": fact("delivery", WITHDRAWN, tried)}
+            changed = self._put(tx, row, DeliveryState.REFUSED, "trouble", why)
+        if changed:
+            row.state = DeliveryState.REFUSED.value
+        return True
 
     def _is_alone(self, row: DeliveryRow) -> bool:
         """Return whether a note would reject a result where the one in its place was refused."""
@@ -421,15 +439,28 @@ class Outbox:
         self, row: DeliveryRow, to: DeliveryState, code: str, params: Mapping[str, Any]
     ) -> None:
         with self._ledger.transaction() as tx:
-            there = tx.session.get(DeliveryRow, row.id)
-            # What is sent counts as sent, whatever was done with it meanwhile.
-            if to not in _GONE_OUT and (there is None or not is_as_it_was(there, row)):
-                return
-            row.not_before = 0.0
-            row.changed_at = self._clock()
-            merged = tx.session.merge(row)
-            tx.advance(merged, to, now=row.changed_at, code=code, reason=row.reason, params=params)
-        row.state = to.value
+            changed = self._put(tx, row, to, code, params)
+        if changed:
+            row.state = to.value
+
+    def _put(
+        self,
+        tx: Transaction,
+        row: DeliveryRow,
+        to: DeliveryState,
+        code: str,
+        params: Mapping[str, Any],
+    ) -> bool:
+        """Change the state of a row in the ledger; not where it was changed there meanwhile."""
+        there = tx.session.get(DeliveryRow, row.id)
+        # What is sent counts as sent, whatever was done with it meanwhile.
+        if to not in _GONE_OUT and (there is None or not is_as_it_was(there, row)):
+            return False
+        row.not_before = 0.0
+        row.changed_at = self._clock()
+        merged = tx.session.merge(row)
+        tx.advance(merged, to, now=row.changed_at, code=code, reason=row.reason, params=params)
+        return True
 
     def _close_case(self, case_id: int) -> None:
         """Advance a case by the states of its deliveries."""

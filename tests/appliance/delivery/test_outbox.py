@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from appliance.artifacts import SUMS_NAME, ArtifactKey, ArtifactStore, adopt
-from appliance.delivery import outbox
+from appliance.delivery import intact, outbox
 from appliance.delivery.destinations.contract import (
     After,
     Answer,
@@ -45,7 +46,7 @@ from appliance.ledger.daily import backup_ledger
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.tables import DeliveryRow, params_of
-from appliance.ledger.transaction import NewDelivery
+from appliance.ledger.transaction import NewDelivery, Transaction
 from appliance.ledger.verify import verify
 from appliance.line import deliveries
 from appliance.operations.backup import restore_ledger
@@ -733,6 +734,65 @@ class TestWithdrawn:
             enqueue_case(tx, case, desk.settings, desk.now)
             tx.advance(case, CaseState.WRITTEN, now=desk.now)
         desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+        assert desk.told.sent.count("1.SR") == 2
+
+    def test_what_is_absent_and_replaced_while_it_waits_is_not_sent_again(self, desk: Desk) -> None:
+        desk.told.proofs = {"1.SR": Proof.UNKNOWN}
+        desk.outbox.run()
+        desk.told.proofs.clear()
+        desk.told.kept.discard("1.SR")
+        desk.restart()
+        desk.outbox.run()
+        assert desk.rows()["1.SR"].reason == "not-there"  # it is the result of today
+        with desk.ledger.transaction() as tx:
+            case = tx.case(1)
+            assert case is not None
+            tx.advance(case, CaseState.SCORED, now=desk.now)
+        desk.correct()
+        with desk.ledger.transaction() as tx:
+            case = tx.case(1)
+            assert case is not None
+            tx.advance(case, CaseState.WRITTEN, now=desk.now)
+        desk.now += 2000
+        desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+        assert desk.rows()["1.SR"].reason == "withdrawn"
+        assert [desk.told.sent.count(uid) for uid in ("1.SR", "9.SR")] == [1, 1]
+
+    def test_what_is_found_absent_while_its_case_is_written_is_sent_again(
+        self, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its case has it again from the moment after it was asked whether any case has."""
+        desk.told.proofs = {"1.SR": Proof.UNKNOWN}
+        desk.outbox.run()
+        with desk.ledger.transaction() as tx:
+            case = tx.case(1)
+            assert case is not None
+            tx.advance(case, CaseState.SCORED, now=desk.now)
+        desk.told.proofs.clear()
+        desk.told.kept.discard("1.SR")
+        desk.restart()
+        transaction, asked = desk.ledger.transaction, list[bool]()
+
+        def is_void(tx: Transaction, row: DeliveryRow, settings: Settings) -> bool:
+            asked.append(intact.is_void(tx, row, settings))
+            return asked[-1]
+
+        @contextmanager
+        def then_written() -> Iterator[Transaction]:
+            with transaction() as tx:
+                yield tx
+            with transaction() as tx:
+                case = tx.case(1)
+                if asked and case is not None and case.state == CaseState.SCORED:
+                    enqueue_case(tx, case, desk.settings, desk.now)
+                    tx.advance(case, CaseState.WRITTEN, now=desk.now)
+
+        monkeypatch.setattr(outbox, "is_void", is_void)
+        monkeypatch.setattr(desk.ledger, "transaction", then_written)
+        desk.outbox.run()
+        assert asked == [True]
+        desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+        assert desk.rows()["1.SR"].state == DeliveryState.PROVEN
         assert desk.told.sent.count("1.SR") == 2
 
     def test_what_may_be_there_is_told_and_rejected_there(self, desk: Desk) -> None:
