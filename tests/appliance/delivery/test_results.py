@@ -810,7 +810,7 @@ class TestFhirServer:
         section, raw = FHIR.model_copy(update={"url": server.url}), sent.path.read_bytes()
         damaged = replace(sent, path=tmp_path / "damaged.dcm")
         with closing(open_destination(Settings(), section)) as lis:
-            for size in (*range(300, len(raw), 97), 0):
+            for size in (*range(300, len(raw), 997), 0):
                 damaged.path.write_bytes(raw[:size])
                 (answer,) = lis.prove([damaged]).values()
                 assert answer.proof is Proof.ABSENT
