@@ -80,6 +80,14 @@ class Queries:
             query = query.where(EventRow.subject == subject)
         return list(reversed(self.session.exec(query).all()))
 
+    def clock_off_s(self, now: float) -> float:
+        """Return by how much a clock is far from the last event; 0 where it is near.
+
+        The machine was off for long, or its clock is wrong.
+        """
+        off_s = sum(now - newest.at for newest in self.events(limit=1))
+        return off_s if abs(off_s) > DOUBT_S else 0.0
+
     def clock_ahead_s(self, now: float) -> float:
         """Return by how much a doubted clock may be ahead of that of the data; 0 for a sound one.
 

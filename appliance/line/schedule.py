@@ -123,10 +123,8 @@ def _doubt_clock(ledger: Ledger, now: float) -> None:
     of this one bear the doubted time.
     """
     with ledger.transaction() as tx:
-        for newest in tx.events(limit=1):
-            off_s = now - newest.at
-            if abs(off_s) > DOUBT_S:
-                tx.note(LEDGER, CLOCK_DOUBTED, now, params={"ahead_s": off_s})
+        if off_s := tx.clock_off_s(now):
+            tx.note(LEDGER, CLOCK_DOUBTED, now, params={"ahead_s": off_s})
         notes = [each for each in tx.events(LEDGER) if each.code == CLOCK_DOUBTED]
     if notes and abs(now - notes[-1].at) < DOUBT_S:
         ledger.doubt_clock(params_of(notes[-1])["ahead_s"])

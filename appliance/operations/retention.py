@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from appliance.delivery.left_out import is_over
 from appliance.delivery.retired import CONVERTED, kept_headers
 from appliance.errors import StoppedError, TandemError
 from appliance.ledger.daily import last_time_of
+from appliance.ledger.heartbeat import life
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.queries import SLIDES, Queries
@@ -87,11 +89,15 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Working data that go, and those that stay; `free` are bytes of the disk."""
+    """Working data that go, and those that stay; `free` are bytes of the disk.
+
+    `spare` are those of `kept` that go, oldest first, where one of `gone` cannot and room is short.
+    """
 
     gone: tuple[Stored, ...]
     kept: tuple[Stored, ...]
     free: int
+    spare: tuple[Stored, ...] = ()
 
     @property
     def size(self) -> int:
@@ -120,6 +126,8 @@ def plan_retention(settings: Settings, now: float | None = None) -> Plan:
 def clock_ahead_s(settings: Settings, now: float) -> float:
     """Return by how much the machine's clock may be ahead, by the ledger; 0 for a sound one.
 
+    Where no daemon runs, it is doubted as at a start: one that runs may have no event for days.
+
     Raises
     ------
     SettingsError, LedgerError
@@ -130,7 +138,8 @@ def clock_ahead_s(settings: Settings, now: float) -> float:
         if not reader.ready:
             return 0.0
         with reader.reading() as tx:
-            return tx.clock_ahead_s(now)
+            off_s = 0.0 if life(settings).alive else tx.clock_off_s(now)
+            return max(off_s, tx.clock_ahead_s(now))
 
 
 def report_of(plan: Plan) -> dict[str, Any]:
@@ -164,43 +173,88 @@ def retain(settings: Settings, ledger: Ledger, now: float | None = None) -> Plan
     """
     now = time.time() if now is None else now
     try:
-        done, unmoved = _retained(settings, ledger, now)
+        done, told = _retained(settings, ledger, now)
     except StoppedError:  # the daemon ends; the next one goes on
         raise
     except (TandemError, OSError) as err:
         why = (err.strerror if isinstance(err, OSError) else "") or str(err)
-        set_retained(settings, now, why.rstrip("."))
+        # A path of the state folder names no patient.
+        where = f" ({err.filename})" if isinstance(err, OSError) and err.filename else ""
+        set_retained(settings, now, f"{why.rstrip('.')}{where}")
         raise
-    told = (
-        f"results that could not be moved: {len(unmoved)}, such as {unmoved[0]}" if unmoved else ""
-    )
     set_retained(settings, now, told)
     return done
 
 
-def _retained(settings: Settings, ledger: Ledger, now: float) -> tuple[Plan, list[ArtifactKey]]:
-    """Remove what is over; return what went and stays, and the keys of what cannot be moved."""
+def _retained(settings: Settings, ledger: Ledger, now: float) -> tuple[Plan, str]:
+    """Remove what is over; return what went and stays, and what could not be done."""
     settle(settings, ledger)
     plan = plan_retention(settings, now - ledger.ahead_s)
     gone: list[Stored] = []
     unreadable: list[Stored] = []
-    unmoved: list[Stored] = []
+    unmoved = {each.key: "it cannot be read" for each in plan.kept if each.stays == "unreadable"}
     store = ArtifactStore(settings.artifacts_dir)
-    # Those without headers first: headers need room, of which there may be none.
-    for group in sorted(_groups(plan), key=lambda g: any(e.key.step == CONVERTED for e in g)):
-        stay = [each for each in group if not kept_headers(each.key, store)]
-        unreadable += stay
-        ready = [each for each in group if each not in stay]
-        if ready:
-            removed, stuck = _remove(ready, settings, ledger, now)
-            gone += removed
-            unmoved += stuck
-    unreadable += unmoved
+    batch, spare = list(plan.gone), list(plan.spare)
+    planned = list(batch)
+    while batch:
+        # Those without headers first: headers need room, of which there may be none.
+        for group in sorted(_groups(batch), key=lambda g: any(e.key.step == CONVERTED for e in g)):
+            reasons = {each.key: _fixed(store.path(each.key)) for each in group}
+            stuck = {key: why for key, why in reasons.items() if why}
+            ready = [each for each in group if each.key not in stuck]
+            stay = [each for each in ready if not kept_headers(each.key, store)]
+            if ready := [each for each in ready if each not in stay]:
+                removed, failed = _remove(ready, settings, ledger, now)
+                gone += removed
+                stuck |= failed
+            unmoved |= stuck
+            unreadable += [*stay, *(each for each in group if each.key in stuck)]
+        # Room that was counted on and did not come is made by the next oldest.
+        short = settings.retention.free_gib * 2**30 - plan.free - sum(e.size for e in gone)
+        batch = []
+        while spare and short > 0:
+            batch.append(spare.pop(0))
+            short -= batch[-1].size
+        planned += batch
+    undeleted = set(_asides(store).values())
     told = {each.key for each in (*gone, *unreadable)}
-    left = (each for each in plan.gone if each.key not in told)
-    kept = [*plan.kept, *left, *(replace(each, stays="unreadable") for each in unreadable)]
+    others = {each.key for each in planned}
+    kept = [each for each in plan.kept if each.key not in others]
+    kept += [
+        replace(each, stays="unreadable" if each.key in undeleted else "")
+        for each in planned
+        if each.key not in told
+    ]
+    kept += [replace(each, stays="unreadable") for each in unreadable]
     done = Plan(gone=tuple(gone), kept=tuple(kept), free=_free(settings))
-    return done, [each.key for each in unmoved]
+    return done, _undone(unmoved, undeleted)
+
+
+def _undone(unmoved: Mapping[ArtifactKey, str], undeleted: Set[ArtifactKey]) -> str:
+    """Return what a retention could not do, for people and the log; empty where it did all."""
+    parts = []
+    for key, why in list(unmoved.items())[:1]:
+        parts.append(f"results that could not be moved: {len(unmoved)}, such as {key} ({why})")
+    if left := sorted(map(str, undeleted - set(unmoved))):
+        parts.append(f"results that could not be deleted: {len(left)}, such as {left[0]}")
+    if parts:
+        log.warning("retention: %s", "; ".join(parts))
+    return "; ".join(parts)
+
+
+def _fixed(folder: Path) -> str:
+    """Return why an artifact cannot be removed; empty where it can, or is not there any more.
+
+    A rename alone does not tell: it asks for no right on the folder, the files in it stay then.
+    """
+    try:
+        if not folder.is_dir():
+            return ""
+    except OSError:
+        return "it cannot be read"
+    places = (folder.parent, *(Path(place) for place, _, _ in os.walk(folder)))
+    right = os.R_OK | os.W_OK | os.X_OK
+    return "" if all(os.access(place, right) for place in places) else "no right to write there"
 
 
 def retain_if_due(settings: Settings, ledger: Ledger, now: float | None = None) -> None:
@@ -228,13 +282,7 @@ def settle(settings: Settings, ledger: Ledger) -> None:
         If the ledger cannot be read.
     """
     store = ArtifactStore(settings.artifacts_dir)
-    asides = {
-        path: ArtifactKey(path.parent.name, path.name.removeprefix(ASIDE))
-        for path in store.root.glob(f"*/{ASIDE}*")
-    }
-    for path in (store.root / EARLIER_ASIDE).glob("*.*"):
-        step, _, digest = path.name.partition(".")
-        asides[path] = ArtifactKey(step, digest)
+    asides = _asides(store)
     gone = _told_gone(ledger) if asides else set()
     for aside, key in asides.items():
         folder = store.path(key)
@@ -245,10 +293,22 @@ def settle(settings: Settings, ledger: Ledger) -> None:
                 aside.rename(folder)
 
 
-def _groups(plan: Plan) -> Iterator[list[Stored]]:
+def _asides(store: ArtifactStore) -> dict[Path, ArtifactKey]:
+    """Return what was set aside and is on the disk still."""
+    asides = {
+        path: ArtifactKey(path.parent.name, path.name.removeprefix(ASIDE))
+        for path in store.root.glob(f"*/{ASIDE}*")
+    }
+    for path in (store.root / EARLIER_ASIDE).glob("*.*"):
+        step, _, digest = path.name.partition(".")
+        asides[path] = ArtifactKey(step, digest)
+    return asides
+
+
+def _groups(planned: Iterable[Stored]) -> Iterator[list[Stored]]:
     """Yield what goes by one event each: of the same owners and for the same reason."""
     groups: dict[tuple[str, ...], list[Stored]] = defaultdict(list)
-    for stored in plan.gone:
+    for stored in planned:
         groups[(stored.why, *(stored.owners or (stored.key.step,)))].append(stored)
     for group in groups.values():
         for start in range(0, len(group), MOST_KEYS):
@@ -266,20 +326,20 @@ def _told_gone(ledger: Ledger) -> set[str]:
 
 def _remove(
     group: Sequence[Stored], settings: Settings, ledger: Ledger, now: float
-) -> tuple[list[Stored], list[Stored]]:
+) -> tuple[list[Stored], dict[ArtifactKey, str]]:
     """Remove the artifacts of the same owners; none where these are in work by now.
 
-    Returns those that went, and those that cannot be moved: these keep no other from going.
+    Returns those that went, and why others cannot be moved: these keep no other from going.
     """
     store = ArtifactStore(settings.artifacts_dir)
     moved: list[tuple[Path, Path]] = []
     there: list[Stored] = []
-    unmoved: list[Stored] = []
+    unmoved: dict[ArtifactKey, str] = {}
     owners = group[0].owners
     try:
         with ledger.transaction() as tx:
             if owners and _standing(tx, owners, settings, {})[0]:
-                return [], []  # a person or a slide came in between
+                return [], {}  # a person or a slide came in between
             for stored in group:
                 folder = store.path(stored.key)
                 # In the step's own folder, which may be of another disk.
@@ -289,8 +349,7 @@ def _remove(
                 except FileNotFoundError:
                     continue
                 except OSError as err:
-                    log.warning("%s stays: %s", stored.key, err.strerror)
-                    unmoved.append(stored)
+                    unmoved[stored.key] = err.strerror or type(err).__name__
                     continue
                 moved.append((folder, aside))
                 there.append(stored)
@@ -307,7 +366,8 @@ def _remove(
         raise
     for _, aside in moved:
         shutil.rmtree(aside, ignore_errors=True)
-    return there, unmoved
+    left = [folder for folder, aside in moved if aside.exists()]
+    return [each for each in there if store.path(each.key) not in left], unmoved
 
 
 def _planned(tx: Queries, settings: Settings, now: float) -> Plan:
@@ -317,7 +377,7 @@ def _planned(tx: Queries, settings: Settings, now: float) -> Plan:
     wanted = int(settings.retention.free_gib * 2**30)
     young = now - LEAST_SECONDS if free < wanted else cut
     found = sorted(_stored(tx, settings, store, young), key=lambda stored: stored.since)
-    gone, kept = [], []
+    gone, kept, spare = [], [], []
     for stored in found:
         why = ""
         if not stored.stays and stored.since <= cut:
@@ -329,7 +389,9 @@ def _planned(tx: Queries, settings: Settings, now: float) -> Plan:
             gone.append(replace(stored, why=why))
         else:
             kept.append(replace(stored, stays=stored.stays or "young"))
-    return Plan(gone=tuple(gone), kept=tuple(kept), free=_free(settings))
+            if not stored.stays and stored.since <= young:
+                spare.append(replace(stored, why="space"))
+    return Plan(gone=tuple(gone), kept=tuple(kept), free=_free(settings), spare=tuple(spare))
 
 
 def _stored(
@@ -341,9 +403,13 @@ def _stored(
     known: dict[str, tuple[str, float]] = {}
     for step in (*OWNED, *CACHES):
         for folder in sorted((store.root / step).glob("[!.]*")):
+            key = ArtifactKey(step, folder.name)
             try:
-                key, written = ArtifactKey(step, folder.name), folder.stat().st_mtime
+                written = folder.stat().st_mtime
             except FileNotFoundError:  # a damaged one was discarded meanwhile
+                continue
+            except OSError:  # a disk with a fault, or a share that is away
+                yield Stored(key=key, size=0, owners=(), since=0.0, stays="unreadable")
                 continue
             owners = steps.get(str(key), ())
             if step == CONVERTED:
@@ -456,9 +522,10 @@ def _asks_for_signature(settings: Settings) -> bool:
 
 def _size(folder: Path) -> int:
     size = 0
-    for file in folder.rglob("*"):
-        with suppress(OSError):  # one that cannot be read keeps no other from going
-            size += file.stat().st_size if file.is_file() else 0
+    for place, _, names in os.walk(folder):  # what cannot be read keeps no other from going
+        for name in names:
+            with suppress(OSError):
+                size += Path(place, name).stat().st_size
     return size
 
 

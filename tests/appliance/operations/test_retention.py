@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.daemon import TANDEM
 from pydicom import Dataset
 from sqlalchemy import event
 from typer.testing import CliRunner
@@ -145,6 +146,8 @@ def test_the_command_prints_each_with_its_reason(young: Settings, tmp_path: Path
     config = tmp_path / "tandem.toml"
     config.write_text(f'state_dir = "{young.state_dir}"\n[retention]\nkeep_days = {KEEP_DAYS}\n')
     asked = ["retain", "--dry-run", "--config", str(config)]
+    with closing(Ledger(young.ledger_url)) as ledger, ledger.transaction() as tx:
+        tx.note("case-1", "stat", time.time())  # the clock is near the last event
     said = CliRunner().invoke(app, [*asked, "--json"])
     report = json.loads(said.stdout)
     assert report["removed"] and report["stays"]["in-work"]["count"] > 0
@@ -301,16 +304,113 @@ def test_what_cannot_be_moved_stays_is_told_and_keeps_no_other_from_going(
     assert told_of(young) == "" and read_samples(young).retained_at == LATER + 2 * DAY
 
 
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv"
+)
+@pytest.mark.parametrize("inner", [False, True])
+def test_what_another_user_made_stays_is_told_and_is_not_told_as_removed(
+    young: Settings, tmp_path: Path, inner: bool
+) -> None:
+    config = tmp_path / "tandem.toml"
+    config.write_text(
+        f'state_dir = "{young.state_dir}"\n[retention]\nkeep_days = {KEEP_DAYS}\nfree_gib = 0\n'
+    )
+    with closing(Ledger(young.ledger_url)) as ledger, ledger.transaction() as tx:
+        tx.note("case-1", "stat", time.time())  # the clock is near the last event
+    planned = [each.key for each in plan_retention(young).gone]
+    stuck = next(key for key in planned if key.step == "seen")
+    folder = young.artifacts_dir / stuck.step / stuck.digest
+    other = folder / "inner" if inner else folder
+    other.mkdir(exist_ok=True)
+    (other / "file").write_bytes(b"x")
+    os.utime(folder, (FIRST, FIRST))
+    os.chown(other, 65534, 65534)
+    less = ("--bounding-set", "-dac_override,-dac_read_search,-fowner", "--inh-caps", "-all")
+    command = ["setpriv", *less, str(TANDEM), "retain", "--json", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    gone = {each["key"] for each in json.loads(done.stdout)["removed"]}
+    assert gone == {str(key) for key in planned} - {str(stuck)}
+    assert (other / "file").exists() and not list(young.artifacts_dir.glob("*/.*"))
+    assert f"could not be moved: 1, such as {stuck} (no right to write there)" in told_of(young)
+
+
+def test_what_cannot_be_deleted_is_told(young: Settings) -> None:
+    gone = plan_retention(young, LATER).gone
+    stuck = next(each.key for each in gone if each.key.step == "seen")
+    retain_later(young)
+    left = young.artifacts_dir / stuck.step / f"{ASIDE}{stuck.digest}"
+    left.write_bytes(b"x")  # no folder: what is left of one on a disk with a fault
+    retain_later(young)
+    assert f"could not be deleted: 1, such as {stuck}" in told_of(young)
+    left.unlink()
+    retain_later(young)
+    assert told_of(young) == ""
+
+
+def test_where_room_is_short_the_next_oldest_goes_for_one_that_cannot(
+    young: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = 2**30
+    short = young.model_copy(update={"retention": Retention(keep_days=1e4, free_gib=1)})
+    monkeypatch.setattr(retention, "_free", lambda _: wanted - 1)
+    (first,) = plan_retention(short, LATER).gone
+    aside = short.artifacts_dir / first.key.step / f"{ASIDE}{first.key.digest}"
+    aside.write_bytes(b"x")
+    (gone,) = retain_later(short).gone
+    assert gone.key != first.key and gone.why == "space"
+    assert not (short.artifacts_dir / gone.key.step / gone.key.digest).exists()
+    assert (short.artifacts_dir / first.key.step / first.key.digest).is_dir()
+
+
+def test_a_folder_that_cannot_be_read_keeps_no_other_from_going(
+    young: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = [each.key for each in plan_retention(young, LATER).gone]
+    stuck = next(key for key in planned if key.step == "seen")
+    folder, real, scan = young.artifacts_dir / stuck.step / stuck.digest, Path.stat, os.scandir
+
+    def stat(self: Path, **how: Any) -> os.stat_result:
+        if self == folder:
+            raise OSError(errno.EIO, "Input/output error", str(self))
+        return real(self, **how)
+
+    def scandir(path: Any = ".") -> Any:
+        if str(path) == str(folder):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return scan(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", scandir)
+        assert {each.key for each in plan_retention(young, LATER).gone} == set(planned)
+        patched.setattr(Path, "stat", stat)
+        gone = {each.key for each in retain_later(young).gone}
+    assert gone == {*planned} - {stuck}
+    assert f"could not be moved: 1, such as {stuck} (it cannot be read)" in told_of(young)
+
+
+def test_many_that_cannot_be_moved_are_one_line(
+    young: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", read_only)
+        retain_later(young)
+    (line,) = [each for each in caplog.messages if not each.startswith("wsm/")]  # their headers
+    assert "could not be moved: " in line and line.endswith("(Read-only file system)")
+
+
 def test_a_retention_that_fails_is_told(young: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_: object, **__: object) -> None:
-        raise OSError(errno.EIO, "Input/output error")
+        raise OSError(errno.EIO, "Input/output error", "artifacts/bag")
 
     before = read_samples(young).retained_at
     with closing(Ledger(young.ledger_url)) as ledger, monkeypatch.context() as patched:
         patched.setattr("appliance.ledger.transaction.Transaction.note", away)
         with pytest.raises(OSError, match="Input/output"):
             retain_if_due(young, ledger, LATER)
-    assert "failed at" in told_of(young) and "Input/output error" in told_of(young)
+    assert "failed at" in told_of(young) and "Input/output error (artifacts/bag)" in told_of(young)
     assert read_samples(young).retained_at == before
 
 
@@ -330,12 +430,14 @@ def test_a_step_on_another_disk_is_retained_too(young: Settings, tmp_path: Path)
         subprocess.run(["umount", folder], check=True)
 
 
-def test_the_command_heeds_a_doubted_clock(young: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("noted", [True, False], ids=["noted", "no daemon ran since"])
+def test_the_command_heeds_a_doubted_clock(young: Settings, tmp_path: Path, noted: bool) -> None:
     config = tmp_path / "tandem.toml"
     config.write_text(f'state_dir = "{young.state_dir}"\n[retention]\nkeep_days = {KEEP_DAYS}\n')
-    with closing(Ledger(young.ledger_url)) as ledger, ledger.transaction() as tx:
-        ahead_s = time.time() - FIRST - 2 * DAY  # the clock was set from the data's time to now
-        tx.note(LEDGER, CLOCK_DOUBTED, time.time(), params={"ahead_s": ahead_s})
+    if noted:
+        with closing(Ledger(young.ledger_url)) as ledger, ledger.transaction() as tx:
+            ahead_s = time.time() - FIRST - 2 * DAY  # the clock was set from the data's time to now
+            tx.note(LEDGER, CLOCK_DOUBTED, time.time(), params={"ahead_s": ahead_s})
     before = folders(young)
     for more in (["--dry-run"], []):
         done = CliRunner().invoke(app, ["retain", *more, "--config", str(config)])
