@@ -314,6 +314,21 @@ def _revisions(accession: str, settings: Settings) -> Iterator[Answer]:
         yield Answer(order=order, note=(folder / NOTE_NAME).read_text())
 
 
+def orders_made_with_salt(accession: str, settings: Settings) -> list[ArtifactKey]:
+    """Return the keys of all kept orders of an accession, where one names a study of Tandem's own.
+
+    Such a study is made with the salt of the state folder.
+    """
+    known = list(_revisions(accession, settings))
+    orders = [each.order for each in known if each.order is not None]
+    salt = installation_salt(settings.state_dir)
+    patients = {"", *(order.patient_id for order in orders)}
+    made = {deterministic_uid("study", salt, accession, patient) for patient in patients}
+    if not any(order.uid in made for order in orders):
+        return []
+    return [_key(accession, number) for number in range(len(known))]
+
+
 def _kept(accession: str, settings: Settings) -> Answer | None:
     """Latest order that was kept of an accession, with its note."""
     return next(iter(deque(_revisions(accession, settings), maxlen=1)), None)

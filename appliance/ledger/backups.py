@@ -72,7 +72,7 @@ def make_backup(file: Path) -> Backup:
     part = folder / f".{os.getpid()}.part"
     part.unlink(missing_ok=True)
     try:
-        backup = _copied(file, part)
+        backup = copied(file, part)
         # First: `prune` removes no backup without its description.
         _write(folder / _description(backup), json.dumps(asdict(backup), indent=1))
         part.replace(folder / backup.name)
@@ -85,7 +85,14 @@ def make_backup(file: Path) -> Backup:
     return backup
 
 
-def _copied(file: Path, part: Path) -> Backup:
+def copied(file: Path, part: Path) -> Backup:
+    """Copy a ledger with what its write-ahead log holds, and return the copy's description.
+
+    Raises
+    ------
+    sqlite3.Error, OSError
+        As `make_backup`.
+    """
     source = sqlite3.connect(file, timeout=30.0)
     target = sqlite3.connect(part)
     try:
@@ -119,14 +126,20 @@ def describe(connection: sqlite3.Connection, now: float) -> Backup:
     )
 
 
-def backups_of(file: Path) -> list[Backup]:
+def backups_of(file: Path, *, alone: bool = False) -> list[Backup]:
     """Return the backups of a ledger that are there, newest first.
+
+    With `alone`, also those that were copied without their description: each is read, which takes
+    as long as its check. They are a person's, and `prune` counts and removes none of them.
 
     One that was made under a wrong clock comes after the others: it is of the future, or one of an
     earlier time goes on from it.
     """
-    described = [_read(path) for path in folder_of(file).glob("ledger-*.json")]
-    there = [each for each in described if each and (folder_of(file) / each.name).is_file()]
+    found = [_read(path) for path in folder_of(file).glob("ledger-*.json")]
+    if alone:
+        copies = sorted(folder_of(file).glob(f"{_STAMPED}.sqlite"))
+        found += [described(path) for path in copies if not path.with_suffix(".json").exists()]
+    there = [each for each in found if each and (folder_of(file) / each.name).is_file()]
     now = time.time()
     misdated = {
         each.name
@@ -166,9 +179,9 @@ def _uri(file: Path, backup: Backup) -> str:
     return (folder_of(file) / backup.name).absolute().as_uri()
 
 
-def newest_good(file: Path) -> Backup | None:
-    """Return the newest backup without damage, or None."""
-    return next((backup for backup in backups_of(file) if backup.whole), None)
+def newest_good(file: Path, *, alone: bool = False) -> Backup | None:
+    """Return the newest backup without damage, or None; `alone` as for `backups_of`."""
+    return next((backup for backup in backups_of(file, alone=alone) if backup.whole), None)
 
 
 def goes_on_from(file: Path) -> Backup | None:
@@ -236,7 +249,7 @@ def _sweep(folder: Path) -> None:
     """Remove copies without an end or a description, and descriptions without a copy.
 
     One that is younger than `INTERRUPTED_S` may be of a process that goes on. A copy that is whole
-    is one that a person brought without its description; it stays (`adopt`).
+    is one that a person brought without its description; it stays.
     """
     now = time.time()
     left = [*folder.glob("*.part*")]
@@ -264,20 +277,14 @@ def described(path: Path) -> Backup | None:
         stamp = datetime.strptime(path.name.split("-")[1], _STAMP).replace(tzinfo=UTC).timestamp()
     except (ValueError, IndexError):
         stamp = path.stat().st_mtime
+    # Without a log beside it SQLite is to make none: it would stay in the folder of backups.
+    logs = (path.with_name(f"{path.name}{end}") for end in ("-wal", "-journal"))
+    how = "mode=ro" if any(log.exists() for log in logs) else "mode=ro&immutable=1"
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as opened:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as opened:
             return replace(describe(opened, now=stamp), name=path.name)
     except (sqlite3.Error, TypeError):  # damaged, or another database
         return None
-
-
-def adopt(file: Path) -> None:
-    """Describe the backups whose description is missing: they were copied without it."""
-    for path in sorted(folder_of(file).glob(f"{_STAMPED}.sqlite")):
-        if path.with_suffix(".json").exists() or (found := described(path)) is None:
-            continue
-        with suppress(OSError):  # a folder that cannot be written: whoever needs it tells
-            _write(path.with_suffix(".json"), json.dumps(asdict(found), indent=1))
 
 
 def _description(backup: Backup) -> str:

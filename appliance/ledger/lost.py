@@ -25,9 +25,9 @@ def check_not_lost(file: Path) -> None:
         If there are backups of it, or an empty file lies beside results.
     """
     size = file.stat().st_size if file.is_file() else None
-    if size is None and (newest_good(file) or goes_on_from(file)):
+    if size is None and (goes_on_from(file) or newest_good(file, alone=True)):
         raise damaged(file, "the ledger is gone, and there are backups of it.")
-    if size == 0 and (newest_good(file) or has_results(file)):
+    if size == 0 and (has_results(file) or newest_good(file, alone=True)):
         raise damaged(file, "the ledger was emptied: the file has no bytes.")
 
 

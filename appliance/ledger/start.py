@@ -13,7 +13,6 @@ from sqlalchemy import Engine, NullPool, create_engine, event
 from appliance.ledger import events
 from appliance.ledger.backups import (
     Backup,
-    adopt,
     backups_of,
     goes_on_from,
     is_as_described,
@@ -49,8 +48,6 @@ def open_at_start(url: str, stop: threading.Event) -> Ledger:
     """
     file = Path(url.removeprefix("sqlite:///"))
     restored: Backup | None = None
-    if not file.is_file():
-        adopt(file)
     check_not_lost(file)
     begins_anew = not file.is_file() and has_results(file)
     if begins_anew:

@@ -66,7 +66,7 @@ def code_of(err: DBAPIError | sqlite3.Error) -> int:
 
 def damaged(file: Path, what: str) -> LedgerError:
     """Return the error of a ledger that must not be used, with what to do."""
-    good = newest_good(file)
+    good = newest_good(file, alone=True)
     if good is None:
         remedy = (
             "There is no backup. Move this state folder away to begin anew; slides that are still "

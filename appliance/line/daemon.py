@@ -38,7 +38,7 @@ from appliance.line.schedule import Schedule, jobs_of
 from appliance.line.whose import let_merged_go
 from appliance.line.workitems import WorkList
 from appliance.operations.start_checks import check_start
-from appliance.settings.installation import installation_salt
+from appliance.settings.installation import SALT_NAME, installation_salt
 from appliance.settings.service import STOPPING, tell_manager
 from appliance.settings.settings import Settings
 
@@ -96,12 +96,14 @@ class Daemon:
                     f"{settings.state_dir}: tandem run on another machine uses this state folder. "
                     "Stop one of them; a worker's machine runs tandem worker alone."
                 )
-            with suppress(OSError):  # a full disk: it is drawn when it is first needed
-                installation_salt(settings.state_dir)
+            if (settings.state_dir / SALT_NAME).exists():
+                self._read_salt()
             self._pulse.start()
             why = "an error that nobody foresaw; see the log."
             try:
                 with closing(self._opened()) as ledger:
+                    # Not drawn for a ledger that is to be restored: its backups have theirs.
+                    self._read_salt()
                     self._run_threads(ledger)
                 why = self._why
             except StoppedError:
@@ -111,6 +113,10 @@ class Daemon:
                 raise
             finally:
                 self._pulse.end(why)
+
+    def _read_salt(self) -> None:
+        with suppress(OSError):  # a full disk: it is drawn when it is first needed
+            installation_salt(self.settings.state_dir)
 
     def _opened(self) -> Ledger:
         """Open the ledger and free what an earlier run left; wait while its disk is full."""

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from appliance.artifacts import becoming, copy_whole
+from appliance.delivery.made_with_salt import discard_made_with_salt, objects_made_with_salt
 from appliance.errors import DiskFullError, LedgerError, SettingsError
 from appliance.ledger.backups import (
     Backup,
-    adopt,
     backups_of,
     bring_left_alone,
+    copied,
     described,
     folder_of,
-    newest_good,
     set_goes_on_from,
     set_to_take_up,
 )
@@ -154,6 +154,8 @@ def restore_ledger(settings: Settings, name: str = "", *, anyway: bool = False) 
                 set_to_take_up(file, backup)
             bring_left_alone(file)
             if other_salt:
+                # Before the salt: what ends between finds what is to be removed again.
+                discard_made_with_salt(settings, _accessions(replaced))
                 copy_whole(file.with_name(SALT_NAME), folder_of(file) / SALT_NAME)
             set_goes_on_from(file, backup)
             # Last of what needs room: moving files needs none.
@@ -190,7 +192,13 @@ def _copied(file: Path, source: Path) -> Iterator[Path]:
     try:
         for path in files:
             path.unlink(missing_ok=True)
-        copy_whole(copy, source)
+        log = source.with_name(f"{source.name}-wal")
+        if log.is_file() and log.stat().st_size:
+            # A person's copy, whose last events are in its log.
+            with told(source, writing=True):
+                copied(source, copy)
+        else:
+            copy_whole(copy, source)
         yield copy
     finally:
         for path in files:
@@ -208,15 +216,23 @@ def _last_of(file: Path) -> Path:
 
 
 def _chosen(file: Path, name: str) -> Backup:
-    adopt(file)
-    known = backups_of(file)
-    found = newest_good(file) if not name else next((b for b in known if b.name == name), None)
-    if found is None and name and (path := folder_of(file) / Path(name).name).is_file():
-        found = described(path)  # a person gave it another name
+    folder = folder_of(file)
+    if Path(name).name != name:
+        if Path(name).parent.resolve() != folder.resolve():
+            raise SettingsError(
+                f"{name} does not lie in {folder}, and a restore takes no other file. Copy it "
+                f"there, then: tandem ledger restore {Path(name).name}"
+            )
+        name = Path(name).name
+    known = backups_of(file, alone=True)
+    good = next((backup for backup in known if backup.whole), None)
+    found = good if not name else next((b for b in known if b.name == name), None)
+    if found is None and name and (folder / name).is_file():
+        found = described(folder / name)  # a person gave it another name
     if found is None:
         listed = ", ".join(backup.name for backup in known) or "none"
         raise SettingsError(
-            f"{folder_of(file)}: no {f'backup {name!r}' if name else 'good backup'} here; there "
+            f"{folder}: no {f'backup {name!r}' if name else 'good backup'} here; there "
             f"are: {listed}."
         )
     return found
@@ -250,7 +266,7 @@ def _takes_salt(settings: Settings, replaced: Path) -> bool:
     state_dir = settings.state_dir
     if not salts_differ(state_dir):
         return False
-    if not _has_sent(replaced):
+    if not _has_sent(replaced, settings):
         return True
     raise SettingsError(
         f"{state_dir / SALT_NAME} and {folder_of(settings.ledger_file) / SALT_NAME} differ, and "
@@ -260,14 +276,28 @@ def _takes_salt(settings: Settings, replaced: Path) -> bool:
     )
 
 
-def _has_sent(ledger: Path) -> bool:
-    """Return whether objects of a ledger may have been sent: also where that cannot be read."""
+def _has_sent(ledger: Path, settings: Settings) -> bool:
+    """Return whether objects of a ledger may have been sent: also where that cannot be read.
+
+    Where it is gone or empty, none were if there are none that were written with its salt.
+    """
+    if not ledger.is_file() or not ledger.stat().st_size:
+        return any(objects_made_with_salt(settings))
     try:
         with _opened(ledger) as opened:
             query = "SELECT 1 FROM delivery WHERE state <> 'queued' OR attempts > 0 LIMIT 1"
             return opened.execute(query).fetchone() is not None
     except sqlite3.Error:
         return True
+
+
+def _accessions(ledger: Path) -> list[str]:
+    """Return the accessions of a ledger's slides and cases; none where there is no ledger."""
+    if not ledger.is_file() or not ledger.stat().st_size:
+        return []
+    with told(ledger, writing=False), _opened(ledger) as opened:
+        query = 'SELECT accession FROM slide UNION SELECT accession FROM "case"'
+        return [str(accession) for (accession,) in opened.execute(query) if accession]
 
 
 def _set_aside(file: Path, kept: Path) -> None:

@@ -111,7 +111,7 @@ def upgrade_now(settings: Settings) -> None:
 def _ledger(file: Path) -> tuple[int | None, bool, tuple[tuple[str, str], ...], str]:
     """Return schema, whether it is to be migrated, the steps of that, and the trouble with it."""
     if not file.is_file() or not file.stat().st_size:
-        lost = newest_good(file) is not None
+        lost = newest_good(file, alone=True) is not None
         said = f"{file}: the ledger is gone, and there are backups: tandem ledger restore."
         return None, False, (), said if lost else ""
     schema = None

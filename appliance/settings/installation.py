@@ -76,9 +76,11 @@ def salts_differ(state_dir: Path) -> bool:
 def _read(path: Path) -> str:
     text = path.read_text(encoding="ascii", errors="replace").strip()
     if not _SALT.fullmatch(text):
+        of_backups = path.parent.name == BACKUPS
+        other = path.parent.parent / SALT_NAME if of_backups else f"{BACKUPS}/"
         raise SettingsError(
             f"{path}: not the salt of an installation. Restore the file; there is a copy in "
-            f"{BACKUPS}/. Another salt would put new objects into other studies."
+            f"{other}. Another salt would put new objects into other studies."
         )
     return text
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from fixtures.case_objects import BLANK, true_findings
 from fixtures.findings import some_findings
+from fixtures.pairings import HER2_PAIR
 from fixtures.slide_objects import MPP, write_svs
 from pydicom import dcmread
 
@@ -18,12 +19,18 @@ from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.her2.assay import HER2_ASSAY
 from appliance.delivery.index import read_index
 from appliance.delivery.objects import write_objects
+from appliance.delivery.orders import order_of
 from appliance.delivery.sources import Sources, slide_sources
-from appliance.domain import UNIDENTIFIED
+from appliance.domain import HE, UNIDENTIFIED, Identity
 from appliance.findings.codec import save_findings
 from appliance.findings.findings import Findings
+from appliance.ledger.backups import folder_of
+from appliance.ledger.daily import backup_ledger
+from appliance.ledger.ledger import Ledger
 from appliance.line.analyze_slide import open_facts
+from appliance.operations.backup import restore_ledger
 from appliance.settings.installation import SALT_NAME
+from appliance.settings.orders import Orders
 from appliance.settings.settings import Settings
 from dicom.study import StudyFacts
 from dicom.uids import deterministic_uid
@@ -138,3 +145,51 @@ def test_objects_that_replace_others_stay_in_their_study(
     assert len(studies) == 1
     assert studies_of("1+", first)[1] == studies
     assert studies_of("3+", "")[1].isdisjoint(studies)
+
+
+def test_a_restore_with_another_salt_leaves_nothing_that_was_made_with_the_former_one(
+    small_case: SyntheticCase, tmp_path: Path
+) -> None:
+    """A new machine read slides and sent nothing; then the backup of the old one comes."""
+    findings = true_findings(small_case)
+    table = tmp_path / "orders.csv"
+    table.write_text(f"Accession;Patient ID\n{findings.accession};4711\n")
+
+    def machine(name: str) -> Settings:
+        made = Settings(state_dir=tmp_path / name, orders=Orders(csv=table))
+        ledger = Ledger(made.ledger_url)
+        with ledger.transaction() as tx:
+            identity = Identity(accession=findings.accession, block=findings.block, stain=HE)
+            tx.case_for(identity, 1.0, HER2_PAIR)
+        ledger.close()
+        return made
+
+    def written(settings: Settings) -> tuple[str, set[str], StudyFacts | None]:
+        key = ArtifactKey.of("findings", score="2+")
+        if not ArtifactStore(settings.artifacts_dir).has(key):
+            with ArtifactStore(settings.artifacts_dir).writing(key) as folder:
+                save_findings(findings, folder, he_thumbnail=BLANK, ihc_thumbnail=BLANK)
+        objects_key = write_objects(str(key), settings)
+        paths = [settings.artifacts_dir / item.path for item in read_index(objects_key, settings)]
+        headers = [dcmread(path, stop_before_pixels=True) for path in paths]
+        return (
+            objects_key,
+            {str(header.StudyInstanceUID) for header in headers},
+            order_of(findings.accession, settings)[0],
+        )
+
+    old = machine("old")
+    of_old = written(old)
+    backup_ledger(old)
+    new = machine("new")
+    of_new = written(new)
+    assert of_new[0] == of_old[0] and of_new[1].isdisjoint(of_old[1])
+    shutil.copytree(folder_of(old.ledger_file), folder_of(new.ledger_file))
+    restore_ledger(new)
+    assert written(new) == of_old
+    # With the results of the old machine beside it, which stay.
+    shutil.rmtree(new.artifacts_dir)
+    shutil.copytree(old.artifacts_dir, new.artifacts_dir)
+    (new.state_dir / SALT_NAME).write_text("b" * 64)
+    restore_ledger(new)
+    assert (new.artifacts_dir / of_old[0]).is_dir() and written(new) == of_old

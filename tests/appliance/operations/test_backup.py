@@ -28,6 +28,7 @@ from appliance.ledger.schema import SCHEMA
 from appliance.ledger.start import open_at_start
 from appliance.ledger.transaction import NewDelivery
 from appliance.ledger.verify import verify
+from appliance.line.daemon import Daemon
 from appliance.operations.audited import Word
 from appliance.operations.backup import restore_ledger, verify_ledger
 from appliance.operations.corrections import rerun_case
@@ -139,7 +140,6 @@ def test_a_backup_without_its_description_is_restored(settings: Settings, tmp_pa
     new, name = copied_alone(settings, tmp_path / "new")
     with pytest.raises(LedgerError, match="there are backups"):  # nothing begins beside it
         open_at_start(new.ledger_url, threading.Event())
-    folder_of(new.ledger_file).joinpath(name).with_suffix(".json").unlink()
     assert restore_ledger(new).backup.name == name
     other = folder_of(new.ledger_file) / "before-the-move.sqlite"
     shutil.copy(folder_of(new.ledger_file) / name, other)
@@ -152,9 +152,88 @@ def test_a_backup_without_its_description_is_not_removed(
     settings: Settings, tmp_path: Path
 ) -> None:
     new, name = copied_alone(settings, tmp_path / "new")
-    Ledger(new.ledger_url).close()  # a daemon that was started before
+    others = [f"ledger-2026010{day}T000000000000Z-aaa.sqlite" for day in range(1, 6)]
+    for other in others:
+        shutil.copy2(folder_of(new.ledger_file) / name, folder_of(new.ledger_file) / other)
+    with pytest.raises(LedgerError, match="there are backups"):
+        open_at_start(new.ledger_url, threading.Event())
+    assert restore_ledger(new, others[2]).backup.name == others[2]
     backup_ledger(new)
-    assert (folder_of(new.ledger_file) / name).is_file()
+    assert {path.name for path in folder_of(new.ledger_file).glob("*.sqlite")} > {name, *others}
+
+
+def test_a_copy_with_its_write_ahead_log_is_restored_with_all_events(settings: Settings) -> None:
+    backup_ledger(settings)
+    folder = folder_of(settings.ledger_file)
+    ledger = Ledger(settings.ledger_url)
+    for at in (5.0, 6.0):
+        with ledger.transaction() as tx:
+            tx.note("case-1", "retry", at)
+    for end in ("", "-wal"):  # the daemon runs on
+        shutil.copy(f"{settings.ledger_file}{end}", folder / f"before.sqlite{end}")
+    ledger.close()
+    last = verify(settings.ledger_file).events
+    assert restore_ledger(settings, "before.sqlite").lost == ()
+    open_at_start(settings.ledger_url, threading.Event()).close()
+    assert verify(settings.ledger_file).events > last
+
+
+def test_a_copy_that_was_in_use_is_looked_at_without_files_beside_it(settings: Settings) -> None:
+    ledger = Ledger(settings.ledger_url)
+    ledger.close()
+    folder_of(settings.ledger_file).mkdir()
+    copy = folder_of(settings.ledger_file) / "ledger-20260101T000000000000Z-aaa.sqlite"
+    shutil.copy(settings.ledger_file, copy)
+    assert copy.read_bytes()[18] == 2  # it asks for a write-ahead log
+    assert backups_of(settings.ledger_file, alone=True)[0].whole
+    assert [path.name for path in copy.parent.iterdir()] == [copy.name]
+
+
+def test_a_restore_takes_no_other_file_of_the_same_name(settings: Settings, tmp_path: Path) -> None:
+    name = backup_ledger(settings).name
+    other = shutil.copy(folder_of(settings.ledger_file) / name, tmp_path / "before.sqlite")
+    shutil.copy(
+        folder_of(settings.ledger_file) / name, folder_of(settings.ledger_file) / other.name
+    )
+    before = settings.ledger_file.read_bytes()
+    with pytest.raises(SettingsError, match=r"Copy it there, then: .* restore before\.sqlite"):
+        restore_ledger(settings, str(other))
+    assert settings.ledger_file.read_bytes() == before
+    path = folder_of(settings.ledger_file) / name
+    assert restore_ledger(settings, str(path)).backup.name == name
+
+
+@pytest.mark.parametrize("ledger", [None, b""], ids=["none", "empty"])
+def test_where_nothing_was_ever_written_a_restore_takes_the_salt_of_the_backups(
+    settings: Settings, tmp_path: Path, ledger: bytes | None
+) -> None:
+    salt = installation_salt(settings.state_dir)
+    backup_ledger(settings)
+    new = settings.model_copy(update={"state_dir": tmp_path / "new"})
+    installation_salt(new.state_dir)
+    shutil.copytree(folder_of(settings.ledger_file), folder_of(new.ledger_file))
+    if ledger is not None:
+        new.ledger_file.write_bytes(ledger)
+    restore_ledger(new)
+    assert installation_salt(new.state_dir) == salt
+
+
+def test_a_start_that_is_refused_draws_no_salt(settings: Settings, tmp_path: Path) -> None:
+    new, _ = copied_alone(settings, tmp_path / "new")
+    (tmp_path / "scans").mkdir()
+    new = new.model_copy(update={"watch": Watch(folder=tmp_path / "scans")})
+    with pytest.raises(LedgerError, match="there are backups"):
+        Daemon(new).run()
+    assert not (new.state_dir / "installation.txt").exists()
+
+
+def test_of_two_salts_the_whole_one_is_named(settings: Settings) -> None:
+    installation_salt(settings.state_dir)
+    backup_ledger(settings)
+    (folder_of(settings.ledger_file) / "installation.txt").write_bytes(b"")
+    good = f"there is a copy in {settings.state_dir / 'installation.txt'}"
+    with pytest.raises(SettingsError, match=re.escape(good)):
+        restore_ledger(settings)
 
 
 @pytest.mark.parametrize("sent", [False, True])

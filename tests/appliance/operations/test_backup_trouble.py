@@ -69,7 +69,7 @@ def test_what_killed_backups_left_is_removed(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for cut_off in ("_copied", "_write", "_sync"):
+    for cut_off in ("copied", "_write", "_sync"):
         with monkeypatch.context() as kill:
             kill.setattr(backups, cut_off, killed)
             with pytest.raises(KeyboardInterrupt):

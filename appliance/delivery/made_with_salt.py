@@ -1,0 +1,55 @@
+"""Results that hold what was made with the salt of the state folder.
+
+A restore puts another salt in its place. Their keys do not tell it: they would be taken again, and
+sent into the study of an installation that is no more.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.delivery.index import INDEX_NAME
+from appliance.delivery.orders import orders_made_with_salt
+from appliance.settings.installation import installation_name
+from appliance.settings.settings import Settings
+from dicom.derived import observer_uid
+
+
+def discard_made_with_salt(settings: Settings, accessions: Iterable[str]) -> None:
+    """Remove the objects, and the kept orders of accessions, that were made with the salt.
+
+    They are made again, with the salt that is there then. Those of another one stay.
+
+    Raises
+    ------
+    OSError
+        If one cannot be read or removed.
+    """
+    store = ArtifactStore(settings.artifacts_dir)
+    keys = [*objects_made_with_salt(settings)]
+    for accession in accessions:
+        keys += orders_made_with_salt(accession, settings)
+    for key in keys:
+        shutil.rmtree(store.path(key))
+
+
+def objects_made_with_salt(settings: Settings) -> Iterator[ArtifactKey]:
+    """Yield the keys of the objects whose report names this installation as its device.
+
+    Raises
+    ------
+    OSError
+        If one cannot be read.
+    """
+    name = installation_name(settings.state_dir)
+    for folder in (settings.artifacts_dir / "objects").glob("[!.]*"):
+        try:
+            software = json.loads((folder / INDEX_NAME).read_text())["made_from"]["software"]
+            report = (folder / "sr.dcm").read_bytes()
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
+            continue  # a damaged one is made again when it is asked for
+        if observer_uid(software, name).encode() in report:
+            yield ArtifactKey("objects", folder.name)
