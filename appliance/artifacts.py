@@ -126,6 +126,25 @@ class ArtifactStore:
         return len(left)
 
 
+def nearest_there(folder: Path) -> Path:
+    """Return a folder, or the nearest one above it that is there.
+
+    Raises
+    ------
+    OSError
+        If a link on the way leads nowhere: its disk or share is away, and nothing is to be made.
+    """
+    for each in (folder, *folder.absolute().parents):
+        with suppress(OSError):  # one that may not be looked into is not there for this user
+            if each.exists():
+                return each
+            if each.is_symlink():
+                break
+    else:
+        return Path("/")
+    raise OSError(f"{each} links to {each.readlink()}, which is not there. Mount or create it.")
+
+
 def require_usable(root: Path) -> None:
     """Check that results can be stored, by a nameless file in each step's folder.
 

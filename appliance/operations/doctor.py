@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from appliance.artifacts import nearest_there
 from appliance.assays.registry import assays, check_assays, tasks, with_own_weights
 from appliance.delivery.destinations.contract import KindCheck, open_destination
 from appliance.delivery.destinations.network import tls_files, web_address
@@ -202,7 +203,10 @@ def _writable(folder: Path, least_gib: float) -> str:
 
     Nothing is made: what root makes the service could not use.
     """
-    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    there = nearest_there(folder)
+    if there == folder:  # such as artifacts/ or backups/ on another disk
+        for inner in (*folder.iterdir(), *folder.glob("artifacts/*")):
+            nearest_there(inner)
     with tempfile.TemporaryFile(dir=there):
         pass
     free_gib = shutil.disk_usage(there).free / 2**30

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from appliance.settings.network import Url, WithSecret, is_loopback
-from appliance.settings.section import Section, SomePath
+from appliance.settings.section import PathOrNone, Section
 from appliance.settings.tls import Host
 
 Mailbox = Annotated[
@@ -60,7 +60,7 @@ class Webhook(WithSecret):
 
     url: Url | None = None
     """Address that each message is posted to. Chat systems show the key ``text``."""
-    url_file: SomePath | None = None
+    url_file: PathOrNone = None
     """File that holds the address, where that is a secret or has a query, as chat systems give it.
     It is read at each use and never printed."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from appliance.settings.section import Section, SomePath
+from appliance.settings.section import PathOrNone, Section, SomePath
 
 _ADDRESS = re.compile(r"tls://[^\s/]+:\d{1,5}")
 
@@ -38,12 +38,12 @@ class Cluster(Section):
     scheduler: str = ""
     """Address of the scheduler (``tandem scheduler``), such as ``tls://10.0.0.5:8786``. Empty:
     steps run in processes of this machine."""
-    ca_file: SomePath | None = None
+    ca_file: PathOrNone = None
     """Certificate authority of the cluster (PEM). Whoever has a certificate of it may run code on
     every machine of the cluster: use an authority for this purpose alone."""
-    certificate: SomePath | None = None
+    certificate: PathOrNone = None
     """Own certificate (PEM), signed by that authority."""
-    key: SomePath | None = None
+    key: PathOrNone = None
     """Private key of the certificate (PEM, unencrypted), if it is not in the same file."""
     paths: tuple[MappedPath, ...] = ()
     """Folders that lie elsewhere on the other side. A worker that names some uses its own."""

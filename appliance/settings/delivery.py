@@ -14,8 +14,8 @@ class Delivery(Section):
 
     first_retry_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
     """Wait after the first failure. It doubles with each failure, plus or minus a quarter."""
-    last_retry_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 900.0
-    """Longest wait between two attempts."""
+    last_retry_seconds: Annotated[float, Field(gt=0)] = 900.0
+    """Longest wait between two attempts; ``inf``: each is twice the one before."""
     most_attempts: Annotated[int, Field(ge=1)] = 300
     """Attempts to send an object before it counts as refused (some three days). An unavailable
     destination costs no attempt."""

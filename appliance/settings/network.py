@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from appliance.settings.section import SomePath
+from appliance.settings.section import PathOrNone
 from appliance.settings.tls import OverTls, check_host
 
 _URL = re.compile(r"https?://[^@\s?#]+")
@@ -34,7 +34,7 @@ class WithSecret(OverTls):
 
     user: str | None = None
     """User, whose password is the secret. None: the secret is a bearer token over HTTP."""
-    secret_file: SomePath | None = None
+    secret_file: PathOrNone = None
     """File that holds the secret. It is read at each use and never printed."""
     secret_env: str | None = None
     """Environment variable that holds the secret, if there is no file."""

@@ -17,6 +17,14 @@ def _named(value: Any) -> Any:
 
 SomePath = Annotated[Path, BeforeValidator(_named)]
 """Path that is not empty: an empty one would be the current folder."""
+PathOrNone = Annotated[
+    SomePath | None, BeforeValidator(lambda value: None if value == "" else value)
+]
+"""Path of a file of a connection; empty is none, as an environment variable without a value says.
+
+Where none would change what is scored, whose a slide is or where results go, an empty one is
+refused (`SomePath`).
+"""
 
 
 class Section(BaseModel):

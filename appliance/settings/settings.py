@@ -111,8 +111,8 @@ class Settings(BaseSettings):
     def _ledger_has_an_address(cls, value: Path) -> Path:
         if _NO_ADDRESS.search(str(value)):
             raise ValueError(
-                "the ledger's address can hold no '?', and no '%' before two digits: rename the "
-                "folder"
+                "the ledger's address can hold no '?', and no '%' before two of 0-9 and A-F: "
+                "rename the folder"
             )
         return value
 

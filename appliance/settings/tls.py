@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from appliance.settings.section import Section, SomePath
+from appliance.settings.section import PathOrNone, Section
 
 _TITLE = re.compile(r"(?=.*[^ ])[ -\[\]-~]{1,16}")
 
@@ -50,12 +50,12 @@ class OverTls(Section):
 
     timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
     """Timeout of connecting and of each answer."""
-    ca_file: SomePath | None = None
+    ca_file: PathOrNone = None
     """Certificate authorities of the peer (PEM). None: those of the system; over DICOMweb those of
     certifi."""
-    certificate: SomePath | None = None
+    certificate: PathOrNone = None
     """Own certificate (PEM), for a peer that requires one."""
-    key: SomePath | None = None
+    key: PathOrNone = None
     """Private key of the certificate (PEM, unencrypted), if it is not in the same file."""
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from appliance.artifacts import becoming, file_sha256
+from appliance.artifacts import becoming, file_sha256, nearest_there
 from appliance.delivery.destinations.contract import (
     After,
     Answer,
@@ -126,8 +126,12 @@ class FolderArchive:
         """
         there = self.folder
         if self._ours:
-            above = (there, *there.absolute().parents)
-            there = next(each for each in above if os.access(each, os.F_OK))
+            try:
+                there = nearest_there(there)
+            except OSError as err:
+                raise DestinationUnavailableError(
+                    f"archive folder of '{self.name}': {err}"
+                ) from err
             if not os.access(there, os.W_OK | os.X_OK):
                 raise DestinationUnavailableError(
                     f"archive folder of '{self.name}', {self.folder}: {there} cannot be written. "

@@ -109,6 +109,21 @@ def test_an_archive_that_another_user_made_is_trouble(tmp_path: Path) -> None:
     assert told.startswith("TROUBLE destination archive") and "cannot be written" in told
 
 
+@pytest.mark.parametrize("linked", ["", "archive", "artifacts", "artifacts/wsm", "backups"])
+def test_a_link_whose_disk_is_away_is_trouble(tmp_path: Path, linked: str) -> None:
+    config, state = tmp_path / "tandem.toml", tmp_path / "state"
+    config.write_text(f"state_dir = '{state}'\n")
+    link = state / linked
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(tmp_path / "nas" / "tandem")
+    told = f"{link} links to {tmp_path}/nas/tandem, which is not there"
+    assert any(told in line.text for line in examine(config) if not line.ok)
+    if linked in ("", "archive"):
+        (line,) = [each for each in examine(config) if each.what == "destination archive"]
+        assert not line.ok and told in line.text
+    assert not (tmp_path / "nas").exists()
+
+
 def test_before_the_first_start_nothing_is_made(tmp_path: Path) -> None:
     config, state = tmp_path / "tandem.toml", tmp_path / "var" / "state"
     config.write_text(f"state_dir = '{state}'\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def load(tmp_path: Path, text: str) -> Settings:
         ("[watch]\nfolders = ['/x', '']\n", "'watch.folders.1' = ''.*an empty path"),
         ("[[destinations]]\nkind = 'folder'\nfolder = ''\n", "folder' = ''.*an empty path"),
         ("state_dir = '/lab?'\n", "'state_dir' = '/lab\\?'.*rename the folder"),
-        ("state_dir = '/50%41'\n", "'state_dir' = '/50%41'.*rename the folder"),
+        ("state_dir = '/50%41'\n", "'state_dir' = '/50%41'.*two of 0-9 and A-F: rename the folder"),
         ("[retention]\nfree_gib = inf\n", "'retention.free_gib' = inf.*finite"),
         ("[watch]\npoll_seconds = inf\n", "'watch.poll_seconds' = inf.*finite"),
         (HOOK + "url = 'https://chat/a?sig=pw'\n", "'alerts.webhook.url':.*url_file"),
@@ -81,6 +82,35 @@ def test_a_settings_file_in_another_encoding_says_the_remedy(tmp_path: Path, enc
     path = tmp_path / "tandem.toml"
     path.write_text("\norganization = 'Präparate'\n", encoding=encoding)
     with pytest.raises(SettingsError, match=r"not in UTF-8\. Save the file as UTF-8\.$"):
+        load_settings(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["CLUSTER__CA_FILE", "CLUSTER__KEY", "ALERTS__WEBHOOK__SECRET_FILE"]
+)
+def test_an_empty_variable_of_a_file_is_none(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"TANDEM_{name}", "")
+    monkeypatch.setenv("TANDEM_ALERTS__WEBHOOK__URL", "https://chat.lab/x")
+    settings = load_settings()
+    assert settings.cluster.ca_file is None and settings.cluster.key is None
+    assert settings.alerts.webhook is not None and settings.alerts.webhook.secret_file is None
+
+
+@pytest.mark.parametrize("name", ["MODELS__TUMOR", "ORDERS__CSV"])
+def test_an_empty_variable_of_weights_or_orders_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(f"TANDEM_{name}", "")
+    with pytest.raises(SettingsError, match="an empty path"):
+        load_settings()
+
+
+def test_the_waits_of_delivery_may_grow_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "tandem.toml"
+    path.write_text("[delivery]\nlast_retry_seconds = inf\n")
+    assert load_settings(path).delivery.last_retry_seconds == math.inf
+    path.write_text("[delivery]\nlast_retry_seconds = nan\n")
+    with pytest.raises(SettingsError, match="greater than 0"):
         load_settings(path)
 
 
