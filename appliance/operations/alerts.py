@@ -8,6 +8,7 @@ tried again later; the others are not.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -100,7 +101,7 @@ class Memory:
     """Memory of the alerts; `event` is the last event read, None before the first look.
 
     `stat` holds the ids of STAT cases whose result was told, `sent` when each channel last took a
-    message.
+    message. `sections` holds a digest of each channel's settings: what failed under others is over.
     """
 
     causes: dict[str, Standing] = field(default_factory=dict)
@@ -108,6 +109,7 @@ class Memory:
     stat: list[int] = field(default_factory=list)
     sent: dict[str, float] = field(default_factory=dict)
     failed: dict[str, Failed] = field(default_factory=dict)
+    sections: dict[str, str] = field(default_factory=dict)
 
 
 def read_memory(settings: Settings) -> Memory:
@@ -122,6 +124,7 @@ def read_memory(settings: Settings) -> Memory:
             stat=list(found["stat"]),
             sent=dict(found["sent"]),
             failed=failed,
+            sections=dict(found.get("sections", {})),  # earlier editions wrote none
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return Memory()
@@ -186,8 +189,17 @@ class AlertWatch:
         self._channels = channels_of(settings) if channels is None else channels
         self._reader = LedgerReader(settings.ledger_url)
         self._memory = read_memory(settings)
+        self._forget_failures_of_other_settings()
         self._written = ""
         self._waits: dict[str, tuple[float, float]] = {}  # until, and the last wait
+
+    def _forget_failures_of_other_settings(self) -> None:
+        for name in self._channels:
+            text = repr(getattr(self._alerts, name, None))
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            if self._memory.sections.get(name, digest) != digest:
+                self._memory.failed.pop(name, None)
+            self._memory.sections[name] = digest
 
     def close(self) -> None:
         """Close the connections with the ledger."""

@@ -234,6 +234,12 @@ def test_mail_that_was_taken_is_sent_whatever_comes_after(
         assert "typo" not in alert_lines(given)[0]
         right = changed(settings, mail=mail.model_copy(update={"to": ("it@lab.example",)}))
         assert send_test(right) == {"mail": ""}
+        for started, stays in ((given, True), (right, False)):
+            watch = AlertWatch(started)
+            watch.look(NOW + 3700 * 3)
+            watch.close()
+            assert (said in alert_lines(started)[0]) == stays
+        assert len(box.mails) == 3  # two of them tests
     finally:
         controller.stop()
 
