@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from appliance.domain import Stain
+from appliance.slides.scan_time import UNKNOWN
 
 DAY_S = 86400.0
 
@@ -18,8 +19,8 @@ DAY_S = 86400.0
 class Scan:
     """A scan of a slide.
 
-    `scanned_at` is the wall time of the scan; the start of a day where only the day is known, below
-    0 where not even that is (`slides.scan_time.UNKNOWN`).
+    `scanned_at` is the wall time of the scan; the start of a day where only the day is known,
+    `UNKNOWN` where not even that is.
     `passed`: the scan passed inspection. `came_at` is when Tandem first saw it, `chosen_at` when a
     person chose it among those that were there then; 0.0 where nobody did. `chosen_over` is the
     highest id of these, 0 where it is not known.
@@ -71,7 +72,7 @@ NOTHING = Standing()
 
 def is_newer(scan: Scan, other: Scan) -> bool:
     """Return whether a scan is newer than another for certain."""
-    if min(scan.scanned_at, other.scanned_at) < 0:
+    if UNKNOWN in (scan.scanned_at, other.scanned_at):
         return False
     if scan.day != other.day:
         return scan.day > other.day

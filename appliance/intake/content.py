@@ -54,12 +54,6 @@ def goes_on(tx: Transaction, slide: SlideRow, now: float) -> bool:
     return _is_alone(tx, slide, twins, now)
 
 
-def has_copy(tx: Transaction, slide: SlideRow) -> bool:
-    """Return whether a copy of a slide takes its place where its file is gone (`lose_slide`)."""
-    twins = _twins(tx, slide)
-    return not any(row.state in _LIVE for row in twins) and any(map(_is_copy, twins))
-
-
 def lose_slide(tx: Transaction, slide: SlideRow, now: float) -> None:
     """Let others take the place of a slide that was set aside or left out.
 
@@ -72,7 +66,8 @@ def lose_slide(tx: Transaction, slide: SlideRow, now: float) -> None:
     if any(row.state in _LIVE for row in twins):
         return
     gone = slide.state == SlideState.QUARANTINED and slide.reason in _GONE
-    copies = [row for row in twins if gone and _is_copy(row)]
+    copies = [row for row in twins if row.state == SlideState.SUPERSEDED]
+    copies = [row for row in copies if gone and row.reason == SAME_CONTENT]
     left = [row for row in twins if _contradicts(row)]
     for row in copies[:1] + (left if len({_name(row) for row in left}) == 1 else [])[:1]:
         set_reason(row)
@@ -96,11 +91,6 @@ def _of(row: SlideRow) -> dict[str, str]:
 def _contradicts(row: SlideRow) -> bool:
     """Return whether a slide was set aside because of another name of its bytes."""
     return row.state == SlideState.QUARANTINED and row.reason == QuarantineReason.SAME_SLIDE
-
-
-def _is_copy(row: SlideRow) -> bool:
-    """Return whether a slide gave way to another one of its bytes."""
-    return row.state == SlideState.SUPERSEDED and row.reason == SAME_CONTENT
 
 
 def _is_excluded(row: SlideRow) -> bool:

@@ -153,7 +153,7 @@ def _identified(
         organ=word.get("organ", "") or sidecar.organ,
         specimen=word.get("specimen", "") or sidecar.specimen,
         patient=whose_slide(stated, ordered.patients, settings),
-        scanned_at=scan_time(properties),
+        scanned_at=scan_time(properties, day_first=settings.identify.slash_dates == "day-first"),
         order_note=ordered.note,
         order_problems=ordered.problems,
         header_notes=stated.problems,

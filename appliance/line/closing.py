@@ -25,7 +25,7 @@ from appliance.errors import (
     text_of,
 )
 from appliance.intake.block import ANALYZED, all_read, hold, leave_block
-from appliance.intake.content import has_copy, lose_slide
+from appliance.intake.content import lose_slide
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, fact, id_of, params_of, set_reason
 from appliance.ledger.transaction import Transaction
@@ -37,6 +37,9 @@ from appliance.line.site_trouble import LOOKED
 from appliance.line.slide_steps import take_slide_back
 
 log = logging.getLogger(__name__)
+
+MOST_RETURNS = 3
+"""Times that a slide which vanished comes back by itself before it was read."""
 
 
 def close_slide(
@@ -105,18 +108,36 @@ def _is_same(row: SlideRow | CaseRow, claimed: SlideRow | CaseRow) -> bool:
 def quarantine(
     context: StepContext, job: Job[SlideRow], reason: QuarantineReason, params: Mapping[str, Any]
 ) -> None:
-    """Set a slide aside with a reason."""
+    """Set a slide aside with a reason.
+
+    One that is there for the folder scan, and again and again not for the step, is unreadable: it
+    does not come back by itself.
+    """
     log.warning("%s quarantined: %s", job.row.subject, reason)
 
     def finish(tx: Transaction, row: SlideRow, now: float) -> None:
-        set_reason(row, reason, params)
-        tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=reason)
+        why = reason
+        if reason == QuarantineReason.VANISHED and _returns(tx, row) >= MOST_RETURNS:
+            why = QuarantineReason.UNREADABLE
+        set_reason(row, why, params)
+        tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=why)
         # A slide that is identified again still lies in the case that it was read for.
         if job.row.state == SlideState.ARRIVED and row.accession:
             leave_block(tx, row, (row.accession, row.block, row.stain), now)
         lose_slide(tx, row, now)
 
     close_slide(context, job, finish)
+
+
+def _returns(tx: Transaction, row: SlideRow) -> int:
+    """Return how often a slide came back by itself since it was read, or a person had a say."""
+    count = 0
+    for event in reversed(tx.events(row.subject)):
+        is_new = event.code in ("retry", "file-changed")
+        if event.by or is_new or event.to_state == SlideState.READ:
+            break
+        count += event.code == "came-back"
+    return count
 
 
 def fail_case(
@@ -134,16 +155,17 @@ def fail_case(
 def fail_step(context: StepContext, job: Job[CaseRow], err: Exception) -> None:
     """Set a case aside for an error that its step raised.
 
-    A slide that cannot be converted again, as its file is gone, keeps no result from going out. One
-    that was moved, and is there under another path, is read from there.
+    A slide that cannot be converted again, as its file is gone, keeps no result from going out.
     """
     log_failure(job.row, err)
-    if isinstance(err, SlideError) and (
-        _go_on_without_slides(context, job) or _go_on_with_copy(context, job, err.path)
-    ):
+    if isinstance(err, SlideError) and _go_on_without_slides(context, job):
         return
     message: Any = text_of(err)
     if isinstance(err, SlideError):
+        if err.reason == QuarantineReason.VANISHED:
+            gone = [each.subject for each in job.slides.values() if each.path == err.path]
+            fail_case(context, job, "slide-gone", {"slides": gone})
+            return
         message = fact("slide-error", err.reason, {"detail": err.detail})
     fail_case(context, job, "step-failed", {"error": type(err).__name__, "message": message})
 
@@ -159,27 +181,6 @@ def _go_on_without_slides(context: StepContext, job: Job[CaseRow]) -> bool:
             row.worker_crashes = row.step_tries = 0
             set_reason(row)
     return bool(slides)
-
-
-def _go_on_with_copy(context: StepContext, job: Job[CaseRow], path: str) -> bool:
-    """Let the copy of a case's slide whose file is gone take its place; return whether it has one.
-
-    The case waits until the copy is read.
-    """
-    now = context.clock()
-    with context.ledger.transaction() as tx:
-        slide = tx.slide_of_path(path) if path else None
-        mine = {id_of(each) for each in job.slides.values()}
-        if slide is None or id_of(slide) not in mine or not has_copy(tx, slide):
-            return False
-        row = _released_case(tx, job.row)
-        if row is not None:
-            set_reason(slide, QuarantineReason.VANISHED)
-            reason = slide.reason
-            tx.advance(slide, SlideState.QUARANTINED, now=now, code="set-aside", reason=reason)
-            leave_block(tx, slide, (slide.accession, slide.block, slide.stain), now)
-            lose_slide(tx, slide, now)
-    return True
 
 
 def hold_case(context: StepContext, job: Job[CaseRow], err: CaseHeldError) -> None:

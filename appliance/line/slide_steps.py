@@ -72,7 +72,7 @@ def finish_identify(
     facts, verdict = found.facts, found.verdict
     before = row.accession, row.block, row.stain
     former, scanned_at, read = _asked_of(row), row.scanned_at, bytes_read(tx, row)
-    row.scanned_at = found.scanned_at or day_of_file(row.modified_ns)
+    row.scanned_at = found.scanned_at or day_of_file(row.modified_ns, now)
     row.fingerprint, row.format, row.mpp = facts.fingerprint, facts.format, facts.mpp
     row.width_px, row.height_px = facts.width_px, facts.height_px
     row.level_count, row.is_dicom = facts.level_count, facts.is_dicom

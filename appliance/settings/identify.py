@@ -72,6 +72,11 @@ class Identify(Section):
     their results carry a Patient ID of Tandem's own, one for each accession. hold: the slide is set
     aside until an order names the patient."""
 
+    slash_dates: Literal["month-first", "day-first"] = "month-first"
+    """Order of day and month in dates with slashes in headers of the site's scanners, such as
+    ``5/2/2026``, where both numbers may be either. Aperio's are month first, and those of MIRAX day
+    first, whatever is set. Rescans are told apart by these dates."""
+
     @field_validator("stains")
     @classmethod
     def _codes_are_well_formed(

@@ -15,11 +15,16 @@ _CORRECT_AGAIN = (
     "analyzed again (tandem rerun {subject}) and repeat the person's word."
 )
 _LOG = "See the log, then: tandem retry {subject}"
+_PUT_BACK = "Put the file back where it was, then: tandem retry {subject}"
 _SLOW = "Raise lanes.deadline_factor if the machine is slow, then: tandem retry {subject}"
 
 
 def _failed(facts: Params) -> str:
     return f"{facts['error']}: {facts['message']}".rstrip(".") + "."
+
+
+def _gone(facts: Params) -> str:
+    return f"The file of {' and '.join(facts['slides']) or 'a slide of this case'} is gone."
 
 
 def _refused(facts: Params) -> str:
@@ -95,6 +100,7 @@ CASE_REASONS: Words = {
     "not-asked": "Nobody asked for a {stain} slide of this block; the case goes on if one comes.",
     "stain-missing": _no_stain,
     "step-failed": lambda facts: f"{_failed(facts)} {_LOG.format_map(facts)}",
+    "slide-gone": lambda facts: f"{_gone(facts)} {_PUT_BACK.format_map(facts)}",
     "worker-killed": f"{_KILLED}. {_LOG}",
     "took-too-long": f"{{message}} {_SLOW}",
     "worklist-away": "{message}",
@@ -143,6 +149,7 @@ CASE_TROUBLES: Words = {
     "stain-missing": _missing,
     "refused": _refused,
     "step-failed": _failed,
+    "slide-gone": _gone,
     "worker-killed": _KILLED,
     "took-too-long": "A step took too long: {message}",
     "told": "{text}",
@@ -160,6 +167,7 @@ CASE_REMEDIES: Words = {
     "stain-missing": "Look for the missing scan. A late partner reopens the case by itself.",
     "refused": "See the errors below, correct the cause, then: tandem retry {subject}.",
     "step-failed": _LOG,
+    "slide-gone": _PUT_BACK,
     "worker-killed": _LOG,
     "took-too-long": _SLOW,
     "correction-damaged": _CORRECT_AGAIN,

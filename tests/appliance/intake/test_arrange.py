@@ -52,6 +52,8 @@ def test_a_scan_whose_day_is_not_certain_is_a_rival_of_any_other() -> None:
     unknown = replace(scan(2, 3), scanned_at=UNKNOWN)
     assert stand(scan(1, 3), unknown, scan(3, 4)) == Standing(rivals=(2, 3), replaced={1: 3})
     assert stand(unknown, replace(unknown, slide_id=5)).rivals == (2, 5)
+    # A day before 1970 in the ledger of an earlier edition is known.
+    assert stand(scan(1, 3), replace(scan(2, 3), scanned_at=-DAY_S)).place == 1
     assert stand(scan(1, 3), replace(unknown, chosen_at=10.0)) == Standing(place=2, replaced={1: 2})
 
 

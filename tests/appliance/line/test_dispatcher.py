@@ -15,7 +15,7 @@ from fixtures.identities import identified_as
 
 from appliance.artifacts import require_usable
 from appliance.delivery.frozen import signature
-from appliance.domain import HE, HER2, Identity, Pairing, QuarantineReason, SlideFacts, Stain
+from appliance.domain import ER, HE, HER2, Identity, Pairing, QuarantineReason, SlideFacts, Stain
 from appliance.errors import (
     CaseHeldError,
     LookAgainError,
@@ -29,6 +29,7 @@ from appliance.errors import (
 )
 from appliance.intake.arrange import DAY_S
 from appliance.intake.block import make_ready
+from appliance.intake.scan import FolderScan
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import TRANSITIONS, CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, params_of
@@ -140,6 +141,10 @@ class Line:
             row = tx.slide(number)
         assert row is not None
         return row
+
+    def slides(self) -> list[SlideRow]:
+        with self.ledger.transaction() as tx:
+            return tx.slides()
 
     def case(self) -> CaseRow:
         with self.ledger.transaction() as tx:
@@ -257,30 +262,63 @@ def test_a_case_that_cannot_be_read_twice_is_set_aside(line: Line) -> None:
     assert (line.case().state, line.case().reason) == (CaseState.FAILED, "step-failed")
 
 
-@pytest.mark.parametrize("copied", [True, False])
-def test_a_slide_that_was_moved_is_read_where_it_lies_now(line: Line, copied: bool) -> None:
+def test_a_slide_that_is_there_for_the_scan_alone_does_not_come_back_for_ever(line: Line) -> None:
+    path = line.scans / HE_NAME
+    path.write_bytes(b"II")
+    watch = Watch(folder=line.scans, stable_seconds=1, patience_seconds=1)
+    scan = FolderScan(line.ledger, watch, line.settings.state_dir)
+    line.told.answers["identify_slide"] = SlideError(QuarantineReason.VANISHED, "gone", str(path))
+
+    def come_back(first: int) -> list[tuple[str, str]]:
+        seen = []
+        for turn in range(first, first + 6):
+            for seconds in (0, 50, 99):
+                scan.run(monotonic=100.0 * turn + seconds, now=line.now)
+            line.work()
+            line.look_again()
+            (row,) = (row for row in line.slides() if row.path == str(path))
+            seen.append((row.state, row.reason))
+        return seen
+
+    seen = come_back(0)
+    assert seen == [("quarantined", "vanished")] * 3 + [("quarantined", "unreadable")] * 3
+    path.write_bytes(b"II, another one")
+    assert come_back(9) == seen
+    scan.close()
+
+
+def test_a_case_whose_slide_is_gone_names_it_and_leaves_other_results(line: Line) -> None:
     def align(anatomy: ReadSlide, target: ReadSlide, *_: object) -> Outcome:
         for slide in (anatomy, target):
             signature(Path(slide.facts.path))
         return Outcome(key="align/1", times=())
 
+    other = Pairing(assay="er", anatomy=HE, target=ER, expected=True)
+    settings = Settings(
+        state_dir=line.settings.state_dir,
+        watch=line.settings.watch,
+        extensions=("appliance.assays.er.assay",),
+    )
+    line.context = replace(line.context, settings=settings, pairings=(HER2_ASSAY, other))
     line.told.answers["align_case"] = align
-    (line.scans / "moved").mkdir()
-    moved = [f"moved/{HE_NAME}"] if copied else []
-    for name in (*moved, "S26-1_A1_HER2.svs"):
+    (line.scans / "copy").mkdir()
+    for name in (HE_NAME, f"copy/{HE_NAME}", "S26-1_A1_ER.svs", "S26-1_A1_HER2.svs"):
         (line.scans / name).touch()
     line.arrive(HE_NAME)
     line.work()
-    line.arrive(*moved)
+    line.arrive(f"copy/{HE_NAME}", "S26-1_A1_ER.svs")
     line.work()
+    (line.scans / HE_NAME).unlink()
     line.arrive("S26-1_A1_HER2.svs")
     line.work()
     line.look_again()
-    if not copied:
-        assert (line.case().state, line.slide().state) == (CaseState.FAILED, SlideState.READ)
-        return
-    assert (line.slide().state, line.slide(2).state) == (SlideState.SUPERSEDED, SlideState.READ)
-    assert line.case().score == "2+"
+    with line.ledger.transaction() as tx:
+        scored, failed = sorted(tx.cases(), key=lambda case: case.assay)
+    assert (scored.assay, scored.score, scored.findings_key) == ("er", "2+", "findings/1")
+    assert (failed.state, failed.reason) == (CaseState.FAILED, "slide-gone")
+    told = say("case", failed.reason, params_of(failed) | {"subject": failed.subject})
+    assert told.startswith("The file of slide-1 is gone. Put the file back")
+    assert told.endswith(f"tandem retry {failed.subject}")
 
 
 def test_no_tissue_is_a_reason_and_the_slide_can_be_looked_at(line: Line) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.slides.files import LATEST_NS
 from appliance.slides.scan_time import UNKNOWN, day_of_file, scan_time
 
 
@@ -66,18 +68,63 @@ def test_dates_of_other_countries(text: str, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "told"),
     [
-        "05/02/2026 09:10:11",
-        "5/2/2026 13:10:11",
-        "05/02/2026 01:16:14 p. m.",
-        "05/02/2026 1:16:14 PM",
-        "5/2/2026 1:16:14 pm",
-        "5/2/2026",
+        ("8/9/2014 09:44:30", "2014-08-09 09:44:30"),
+        ("08/09/2014 09:44:30", "2014-08-09 09:44:30"),
+        ("08/09/2014 01:44:30 PM", "2014-08-09 13:44:30"),
+        ("8/9/2017 12:04:52 PM", "2017-08-09 12:04:52"),
+        ("8/9/2017 12:04:52\N{NARROW NO-BREAK SPACE}PM", "2017-08-09 12:04:52"),
+        ("8/9/2017 1:04:52\N{NO-BREAK SPACE}pm", "2017-08-09 13:04:52"),
+        ("8/9/2017", "2017-08-09 00:00:00"),
     ],
 )
-def test_a_day_that_may_be_the_month_has_no_order(text: str) -> None:
-    assert scan_time({"ventana.ScanDate": text}) == UNKNOWN
+def test_with_slashes_the_month_is_first_unless_the_site_says_the_day(text: str, told: str) -> None:
+    wanted = datetime.fromisoformat(told).replace(tzinfo=UTC)
+    header = {"ventana.ScanDate": text}
+    assert scan_time(header) == wanted.timestamp()
+    turned = wanted.replace(month=9, day=8)
+    assert scan_time(header, day_first=True) == turned.timestamp()
+    august = datetime(2017, 8, 9, tzinfo=UTC).timestamp()
+    assert scan_time({"aperio.Date": "8/9/2017"}, day_first=True) == august
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"ventana.ScanDate": "05/02/2026 01:16:14 p. m."},
+        {"ventana.ScanDate": "5/2/2026 1:16:14 p.\N{NO-BREAK SPACE}m."},
+        {"ventana.ScanDate": "5/2/2026 1:16:14", "tiff.DateTime": "15/2/2026"},
+        {"aperio.Date": "05.02.2026"},
+        {"aperio.Date": "05-02-2026"},
+    ],
+)
+def test_a_day_that_may_be_the_month_has_no_order(properties: dict[str, str]) -> None:
+    assert scan_time(properties) == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "",
+        ",123",
+        ".5",
+        ":123",
+        "+01",
+        "_+0100",
+        "Z",
+        "_UTC+1",
+        "_(UTC)",
+        "_CEST",
+        "_GMT+01:00",
+        "_Europe/Berlin",
+        "_Uhr",
+        "\x00",
+    ],
+)
+def test_the_hour_of_a_morning_stays_beside_what_is_no_half_of_the_day(rest: str) -> None:
+    wanted = datetime(2026, 2, 5, 9, 14, 15, tzinfo=UTC).timestamp()
+    assert scan_time({"tiff.DateTime": f"2026-02-05 09:14:15{rest.replace('_', ' ')}"}) == wanted
 
 
 @pytest.mark.parametrize(
@@ -89,7 +136,7 @@ def test_no_date_is_none(text: str) -> None:
 
 @given(st.text(max_size=40))
 def test_any_text_is_read_or_left_out(text: str) -> None:
-    assert scan_time({"tiff.DateTime": text, "aperio.Date": text, "aperio.Time": text}) >= 0.0
+    assert scan_time({"tiff.DateTime": text, "aperio.Date": text, "aperio.Time": text}) >= UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -111,4 +158,20 @@ def test_a_file_tells_its_day_and_no_time(tmp_path: Path) -> None:
     noon = datetime(2026, 11, 20, 12, 30).timestamp()
     os.utime(path, (noon, noon))
     wanted = datetime(2026, 11, 20, tzinfo=UTC).timestamp()
-    assert day_of_file(path.stat().st_mtime_ns) == wanted
+    assert day_of_file(path.stat().st_mtime_ns, noon) == wanted
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
+def test_a_file_of_an_odd_time_wins_over_no_other(
+    zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    now = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
+    try:
+        assert day_of_file(0, now) == day_of_file(-LATEST_NS, now) == 0.0
+        assert day_of_file(LATEST_NS, now) == UNKNOWN
+        assert day_of_file(int((now + 3600) * 1e9), now) > 0.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
