@@ -16,7 +16,7 @@ from appliance.ledger.tables import CaseRow, SlideRow, fact, id_of, set_reason
 from appliance.ledger.transaction import Transaction
 
 NEWER_SCAN, CHOSEN, SAME_CONTENT = "newer-scan", "chosen", "same-content"
-"""Reasons of superseded slides; `part-of` and `renamed` have none."""
+"""Reasons of superseded slides; `part-of`, `renamed` and `channel` have none."""
 TWO_SCANS, UNPAIRED, SAME_SLIDE = "two-scans", "unpaired", "same-slide"
 """Reasons of held cases that the pairing itself finds."""
 OPEN = (CaseState.WAITING, CaseState.PARTNERLESS)

@@ -42,14 +42,20 @@ Kind = Literal[
     "gone",
     "part-of",
     "renamed",
+    "channel",
 ]
+ENDS: frozenset[Kind] = frozenset(
+    {"arrived", "not-whole", "no-base", "gone", "part-of", "renamed", "channel"}
+)
+"""Changes that end the arrival of a slide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """A change of one slide; `slide` is the path of the slide that it is a part of, or is now.
 
-    `recounted`: its files are as they were, and a former edition counted more of them.
+    `recounted`: its files are as they were, and a former edition counted more of them. `channel`:
+    it is one of a set that cannot be read here.
     """
 
     kind: Kind
@@ -158,9 +164,9 @@ def _leave_case(tx: Transaction, row: SlideRow, now: float) -> None:
 
 
 def _end_arrival(tx: Transaction, row: SlideRow, change: Change, now: float) -> None:
-    if change.kind in ("part-of", "renamed"):
+    if change.kind in ("part-of", "renamed", "channel"):
         main = tx.slide_of_path(change.slide)
-        params = {"slide": "" if main is None else main.subject}
+        params = {} if main is None else {"slide": main.subject}
         set_reason(row)
         tx.advance(row, SlideState.SUPERSEDED, now=now, code=change.kind, params=params)
         if change.kind == "renamed":

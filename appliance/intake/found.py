@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.intake.completeness import Signature
 from appliance.intake.listing import Folder, ListedFile
 from appliance.intake.path_names import name_of, suffix_of
-from appliance.intake.series import Part, has_base, is_beside
+from appliance.intake.series import Part, Specimen, has_base, is_beside, specimen_of
 from appliance.slides.dicom_header import header_of
 from appliance.slides.files import SLIDE_SUFFIXES, data_of_mrxs, may_be_dicom, modified_ns
 
@@ -21,7 +21,7 @@ class FoundSlide:
     """A slide as its files lie in the folder; `path` is the file that stands for it.
 
     `series` is a DICOM slide's; empty for others. `has_base`: level 0 of the series is there.
-    `is_beside`: the series holds a label or overview alone, maybe of another one.
+    `is_beside`: the series holds a label or overview alone, maybe of another one of its `specimen`.
     `unreadable` is the folder of an MRXS slide whose files cannot be looked at; they are left out.
     """
 
@@ -31,6 +31,7 @@ class FoundSlide:
     has_base: bool = True
     unreadable: str = ""
     is_beside: bool = False
+    specimen: Specimen = ("", "")
 
     @property
     def signature(self) -> Signature:
@@ -64,8 +65,7 @@ def slides_in(folder: Folder, known: Container[str]) -> Iterator[FoundSlide]:
         files = tuple(file for file, _ in parts)
         path = next((file.path for file in files if file.path in known), files[0].path)
         headers = [header for _, header in parts]
-        beside = is_beside(headers)
-        yield FoundSlide(path, files, uid, has_base(headers), is_beside=beside)
+        yield _of_series(path, files, uid, headers)
 
 
 def found_again(slide: FoundSlide) -> FoundSlide | None:
@@ -82,11 +82,23 @@ def found_again(slide: FoundSlide) -> FoundSlide | None:
             files = [files[0], *_data_of_mrxs(slide.path)]
     except FileNotFoundError:
         return None
-    base, beside = slide.has_base, slide.is_beside
     if slide.series:
         headers = [_header(file) for file in files]
-        base, beside = has_base(headers), is_beside(headers)
-    return FoundSlide(slide.path, tuple(files), slide.series, base, is_beside=beside)
+        return _of_series(slide.path, tuple(files), slide.series, headers)
+    return replace(slide, files=tuple(files), unreadable="")
+
+
+def _of_series(
+    path: str, files: tuple[ListedFile, ...], uid: str, headers: Sequence[Part]
+) -> FoundSlide:
+    return FoundSlide(
+        path,
+        files,
+        uid,
+        has_base(headers),
+        is_beside=is_beside(headers),
+        specimen=specimen_of(headers),
+    )
 
 
 def former_signature(slide: FoundSlide) -> Signature | None:

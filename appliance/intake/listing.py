@@ -67,6 +67,8 @@ class Listing:
         """Folders that were listed."""
         self.unreadable: set[str] = set()
         """Folders that could not be listed."""
+        self.channels: set[str] = set()
+        """Files that are channels of a set, which cannot be read here."""
         self.formats: Counter[str] = Counter()
         """Files that cannot be read here, by suffix; `OTHER` counts those of no known format."""
 
@@ -142,7 +144,7 @@ class Listing:
                 elif suffix in UNREADABLE_SUFFIXES:
                     self.formats[suffix] += entry.is_file()
                 elif name in channels:
-                    continue
+                    self.channels.add(entry.path)
                 elif suffix in SLIDE_SUFFIXES or may_be_dicom(name):
                     self._take(folder, entry, root)
                 elif entry.is_symlink() and entry.is_dir():

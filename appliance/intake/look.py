@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
 
 from appliance.intake.changes import Change, Kind
 from appliance.intake.completeness import Signature, is_rounded
@@ -14,8 +15,17 @@ from appliance.intake.listing import Listing
 from appliance.intake.path_names import folder_of, is_below
 from appliance.intake.pending import PendingSlides
 from appliance.intake.presence import KnownFolders, is_away, root_of
+from appliance.intake.series import Specimen
 from appliance.ledger.lifecycle import SlideState
 from appliance.settings.intake import Watch
+
+
+class Base(NamedTuple):
+    """Slide with level 0 of a DICOM series."""
+
+    path: str
+    specimen: Specimen
+
 
 NO_BASE = "level 0 of the DICOM series did not come"
 
@@ -23,8 +33,7 @@ NO_BASE = "level 0 of the DICOM series did not come"
 class Look:
     """Slides that were seen at one time, and the changes that follow.
 
-    `known` are rows of the ledger; `bases` the DICOM series whose level 0 is somewhere, with the
-    path of their slide.
+    `known` are rows of the ledger; `bases` the DICOM series whose level 0 is somewhere.
     """
 
     def __init__(
@@ -32,7 +41,7 @@ class Look:
         settings: Watch,
         known: Mapping[str, Known],
         pending: PendingSlides,
-        bases: dict[str, str],
+        bases: dict[str, Base],
         monotonic: float,
     ) -> None:
         self._settings, self._pending, self._monotonic = settings, pending, monotonic
@@ -59,7 +68,7 @@ class Look:
             if not slide.has_base:
                 self._coarse.append(slide)
                 return
-            self.bases[slide.series] = slide.path
+            self.bases[slide.series] = Base(slide.path, slide.specimen)
         self._compare(slide, row)
 
     def finish_series(self) -> None:
@@ -67,24 +76,34 @@ class Look:
 
         Parts of a series whose level 0 lies in another folder are no slide: level 0 alone is read.
         Of several folders without it, one stands for the slide, until level 0 comes. A label in a
-        series of its own belongs to the slide beside it.
+        series of its own belongs to the slide beside it that names the same specimen.
         """
         stands: dict[str, FoundSlide] = {}
         for slide in sorted(self._coarse, key=lambda s: (s.path not in self.known, s.path)):
             main = stands.setdefault(slide.series, slide)
             if slide.series in self.bases:
-                self.parts[slide.path] = self.bases[slide.series]
-            elif slide.is_beside and (near := self._slides_beside(slide)):
-                self.parts[slide.path] = near[0] if len(near) == 1 else ""
+                self.parts[slide.path] = self.bases[slide.series].path
+            elif slide.is_beside and len(near := self._slides_beside(slide)) == 1:
+                self.parts[slide.path] = near[0]
             elif main is slide:
                 self._compare(slide, self.known.get(slide.path))
             else:
                 self.parts[slide.path] = main.path
 
     def _slides_beside(self, slide: FoundSlide) -> list[str]:
-        """Return the slides with a level 0 in the folder of a slide."""
+        """Return the slides of a specimen with a level 0 in the folder of a slide."""
         folder = folder_of(slide.path)
-        return [path for path in self.bases.values() if folder_of(path) == folder]
+        return [
+            base.path
+            for base in self.bases.values()
+            if folder_of(base.path) == folder and base.specimen == slide.specimen != ("", "")
+        ]
+
+    def _is_whole(self, path: str) -> bool:
+        """Return whether a slide has arrived, and is neither gone nor unfinished."""
+        row = self.known.get(path)
+        arriving = SlideState.ARRIVING.value
+        return row is not None and row.state != arriving and not (row.gone or row.unfinished)
 
     def _is_ghost(self, path: str) -> bool:
         """Return whether a row was set aside as never finished."""
@@ -122,8 +141,9 @@ class Look:
         away: Mapping[str, str],
     ) -> None:
         """End those of `paths` that were arriving and were not seen; not those that are away."""
-        for path in (p for p in self.parts if p not in self.seen and self._is_ghost(p)):
-            self._changes.append(Change(kind="part-of", path=path, slide=self.parts[path]))
+        for path, main in self.parts.items():
+            if path not in self.seen and self._is_ghost(path) and self._is_whole(main):
+                self._changes.append(Change(kind="part-of", path=path, slide=main))
         missing = {path for path in paths if path in self.arriving and path not in self.seen}
         if not missing:
             return
@@ -133,6 +153,8 @@ class Look:
             if path in self.parts:
                 main = self.parts[path]
                 self._changes.append(Change(kind="part-of", path=path, slide=main))
+            elif path in listing.channels:
+                self._changes.append(Change(kind="channel", path=path))
             elif root is None:
                 self._gone(path, "it lies outside the watched folders")
             elif os.path.lexists(path) and not _is_hidden(path, listing):

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from appliance.intake.completeness import is_whole
 from appliance.intake.found import FoundSlide, found_again
+from appliance.intake.identity.names import read_name
+from appliance.intake.identity.vocabulary import Vocabulary
 from appliance.intake.listing import Identity, identity_of
+from appliance.intake.path_names import name_of
 from appliance.settings.intake import Watch
+from appliance.slides.untouched import open_untouched
 
 LOOK_SECONDS, SLOW_LOOK_SECONDS = 1.0, 5.0
 """Period of looks at unfinished slides: until they could be finished, and after that."""
+HEAD_BYTES = 65536
+"""Bytes at the start of a file by which it is known again under another name."""
 CHECK_SECONDS = 10.0
 """Period of the check of a slide that did not change and was not whole."""
+
+
+class _Head(NamedTuple):
+    """First bytes of a file: how many, and their digest."""
+
+    size_bytes: int
+    digest: bytes
 
 
 @dataclass(slots=True)
@@ -22,6 +37,7 @@ class _Pending:
     since: float
     checked: float | None = None
     identity: Identity | None = None
+    head: _Head | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +66,7 @@ class PendingSlides:
         known = self._slides.get(slide.path)
         if known is None or known.slide.signature != slide.signature:
             new = _Pending(slide, monotonic, identity=_identity(slide.path))
+            new.head = _head(slide.path)
             self._slides[slide.path] = new
             return 0.0
         known.slide = slide
@@ -68,13 +85,21 @@ class PendingSlides:
         return is_whole(Path(slide.path), [Path(file.path) for file in slide.files])
 
     def is_renamed(self, path: str, new: str) -> bool:
-        """Return whether a file that is gone is the one that lies under another path now."""
+        """Return whether a file that is gone is the one that lies under another path now.
+
+        A file that was made in its place may have its number. It has other bytes, or is named for
+        another accession.
+        """
         old, now = self._slides.get(path), self._slides.get(new)
         if old is None or now is None or old.identity is None or old.identity != now.identity:
             return False
         was, is_now = old.slide.signature, now.slide.signature
-        # A file that was made in its place may have its number, but seldom its size and time, too.
-        return was.size_bytes <= is_now.size_bytes and was.modified_ns <= is_now.modified_ns
+        if was.size_bytes > is_now.size_bytes or was.modified_ns > is_now.modified_ns:
+            return False
+        if old.head is None or old.head != _head(new, old.head.size_bytes):
+            return False
+        named = {_accession(path), _accession(new)} - {""}
+        return len(named) < 2
 
     def forget(self, path: str) -> None:
         """Stop following a slide."""
@@ -104,6 +129,21 @@ class PendingSlides:
             return SLOW_LOOK_SECONDS
         due_s = [window_s - age_s for age_s in ages_s if age_s < window_s]
         return min([LOOK_SECONDS, *due_s])
+
+
+def _head(path: str, size_bytes: int = HEAD_BYTES) -> _Head | None:
+    """Return the first bytes of a file; None where they cannot be read, or are all zeros."""
+    try:
+        with open_untouched(path) as stream:
+            data = stream.read(size_bytes)
+    except OSError:
+        return None
+    return _Head(len(data), hashlib.sha256(data).digest()) if data.strip(b"\0") else None
+
+
+def _accession(path: str) -> str:
+    """Return the accession in a file's name, in a form that is known without settings."""
+    return read_name(name_of(path).rpartition(".")[0], Vocabulary({})).accession
 
 
 def _identity(path: str) -> Identity | None:

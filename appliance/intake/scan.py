@@ -12,12 +12,12 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from appliance.intake.changes import Change, apply_changes
+from appliance.intake.changes import ENDS, Change, apply_changes
 from appliance.intake.found import FoundSlide, found_file, slides_in
 from appliance.intake.known import KnownSlides
 from appliance.intake.left_alone import LeftAlone
 from appliance.intake.listing import Folder, Listing
-from appliance.intake.look import Look
+from appliance.intake.look import Base, Look
 from appliance.intake.path_names import folder_of, suffix_of
 from appliance.intake.pending import PendingSlides
 from appliance.intake.presence import KnownFolders, root_of, why_root_is_away
@@ -50,7 +50,7 @@ class FolderScan:
         self._pending = PendingSlides(settings)
         self._presence = KnownFolders(state_dir)
         self._walked: dict[str, tuple[int, int]] = {}
-        self._bases: dict[str, str] = {}
+        self._bases: dict[str, Base] = {}
         self._report = ScanReport() if state_dir is None else read_report(state_dir)
         self._left_alone: dict[str, LeftAlone] = {}
         self._first_folders: set[str] = set()
@@ -125,10 +125,11 @@ class FolderScan:
         for folder in folders:
             self._take_folder(folder, listing, look)
         for slide in (*singles, *waiting.slides):
-            if slide.path not in look.seen:
+            if slide.path not in look.seen and slide.path not in listing.channels:
                 look.take(slide, self._is_left_alone(slide))
         look.finish_series()
-        look.end_missing([*waiting.gone, *look.parts], self._presence, listing, {})
+        ended = [*waiting.gone, *look.parts, *listing.channels]
+        look.end_missing(ended, self._presence, listing, {})
         self._bases = look.bases
         self._walked.update(listing.folders)
         return self._write(look, now)
@@ -232,7 +233,7 @@ class FolderScan:
         changes: list[Change] = look.changes()
         refused = {change.path for change in apply_changes(self._ledger, changes, now)}
         for change in changes:
-            if change.kind in ("arrived", "not-whole", "no-base", "gone", "part-of", "renamed"):
+            if change.kind in ENDS:
                 self._pending.forget(change.path)
         for path in refused:
             self._pending.forget(path)

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from appliance.slides.dicom_header import WHOLE_SLIDE, DicomHeader, header_of
 
 Part = DicomHeader | None
 """Header of a file of a series; None for a file that is no DICOM file."""
+
+Specimen: TypeAlias = tuple[str, str]
+"""Study and Container Identifier (PS3.3 C.7.6.22), both empty where a slide does not name them."""
 
 
 def part_of(path: Path) -> Part:
@@ -38,6 +42,13 @@ def is_beside(parts: Iterable[Part]) -> bool:
     """Return whether a series holds nothing but label, overview or thumbnail of a slide."""
     slides = [part for part in parts if part is not None and part.class_uid == WHOLE_SLIDE]
     return bool(slides) and all(len(p.image_type) > 2 and not p.is_volume for p in slides)
+
+
+def specimen_of(parts: Iterable[Part]) -> Specimen:
+    """Return the specimen that all parts of a series name; empty where one names none."""
+    named = {(part.study_uid, part.container) for part in parts if part is not None}
+    found = named.pop() if len(named) == 1 else ("", "")
+    return found if all(found) else ("", "")
 
 
 def series_is_whole(parts: Sequence[Part]) -> bool:

@@ -42,10 +42,12 @@ _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC"
 _TEXTS = {
     0x00080008: "image_type",
     0x00080016: "class_uid",
+    0x0020000D: "study_uid",
     0x0020000E: "series_uid",
     0x00209161: "concatenation_uid",
     0x00209311: "organization",
     0x00280008: "frames",  # IS
+    0x00400512: "container",
 }
 _NUMBERS = {
     0x00280002: "samples",
@@ -81,7 +83,9 @@ class DicomHeader:
     0 and empty where a file does not say. Parts are those of a concatenation (PS3.3 C.7.6.16.2.2).
     """
 
+    study_uid: str = ""
     series_uid: str = ""
+    container: str = ""
     class_uid: str = ""
     image_type: tuple[str, ...] = ()
     samples: int = 0

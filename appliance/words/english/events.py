@@ -51,6 +51,7 @@ EVENTS: Words = {
     "came-back": "the file is there again",
     "part-of": "its files are a part of {slide}",
     "renamed": "its file was renamed, and is {slide}",
+    "channel": "a channel of a set that cannot be read here",
     # states of cases
     "came-anew": "{slide} came in anew",
     "slide-changed": "a slide of it changed",

@@ -113,6 +113,24 @@ def test_the_channels_of_an_afi_set_are_left_alone_with_it(site: Site, look: boo
     assert set(found) == {"S26-1_A1_HE.svs"}
 
 
+@pytest.mark.parametrize("look", [False, True], ids=["scan", "look"])
+def test_channels_that_come_before_their_set_are_no_trouble(site: Site, look: bool) -> None:
+    def see(*paths: Path) -> dict[str, str]:
+        return site.look(*paths, after_s=1) if look else site.run(1)
+
+    names = ["set_DAPI.svs", "set_FITC.svs", "S26-1_A1_HE.svs"]
+    site.run()
+    touch(site.scans, *names)
+    assert set(see(*(site.scans / name for name in names)).values()) == {"arriving"}
+    of_set = "".join(f"<Image><Path>{name}</Path></Image>" for name in names[:2])
+    (site.scans / "set.afi").write_text(of_set)
+    ended = dict.fromkeys(names[:2], "superseded") | {names[2]: "arriving"}
+    assert see(site.scans / "set.afi") == ended
+    assert {row.reason for row in site.rows().values()} == {""}
+    states = site.run(PATIENCE_S)
+    assert states == ended | {names[2]: states[names[2]]}
+
+
 def test_a_folder_named_as_a_format_is_entered(site: Site) -> None:
     touch(site.scans, "Batch.MDS/S26-1_A1_HE.svs", "day.zip/S26-2_A1_HE.svs", "a.zarr/0.svs")
     assert set(site.run()) == {"Batch.MDS/S26-1_A1_HE.svs", "day.zip/S26-2_A1_HE.svs"}

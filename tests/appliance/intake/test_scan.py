@@ -161,6 +161,30 @@ def test_a_file_that_is_renamed_in_its_folder_is_no_trouble(site: Site, look: bo
     assert see(old, site.scans / "S26-2_A1_HE.svs")[old.name] == "quarantined"
 
 
+@pytest.mark.parametrize("look", [False, True], ids=["scan", "look"])
+@pytest.mark.parametrize(
+    ("name", "start", "state"),
+    [
+        ("S26-2_A1_HE.svs", TIFF, "quarantined"),
+        ("tmp-2.svs", b"II" + TIFF[2:].replace(b"\4", b"\3"), "quarantined"),
+        ("tmp-2.svs", TIFF, "superseded"),
+    ],
+    ids=["another accession", "other bytes", "the same"],
+)
+def test_a_file_under_the_number_of_a_deleted_one_is_no_renamed_one(
+    site: Site, look: bool, name: str, start: bytes, state: str
+) -> None:
+    def see(*paths: Path) -> dict[str, str]:
+        return site.look(*paths, after_s=1) if look else site.run(1)
+
+    old, new = site.scans / "S26-1_A1_HE.svs", site.scans / name
+    old.write_bytes(TIFF)
+    see(old)
+    old.rename(new)  # it has the number, as that of a deleted file is given to the next
+    new.write_bytes(start + bytes(9))
+    assert see(old, new) == {old.name: state, name: "arriving"}
+
+
 def test_the_only_file_that_is_deleted_while_arriving_ends_with_a_reason(site: Site) -> None:
     path = site.scans / "case" / "S26-1_A1_HE.svs"
     path.parent.mkdir()

@@ -106,28 +106,46 @@ def test_a_part_that_was_set_aside_as_never_finished_is_part_of_what_came(site: 
     site.arrive()
     assert site.run(2 * SERIES_S) == {"a/1.dcm": "quarantined"}
     write_instance(site.scans / "b" / "0.dcm", tiles=8)
-    assert site.run() == {"a/1.dcm": "superseded", "b/0.dcm": "arriving"}
+    assert site.run() == {"a/1.dcm": "quarantined", "b/0.dcm": "arriving"}
+    (site.scans / "b" / "0.dcm").rename(site.state / "0.dcm")  # what came was no slide yet
+    assert site.run(WINDOW_S) == {"a/1.dcm": "quarantined", "b/0.dcm": "quarantined"}
+    (site.state / "0.dcm").rename(site.scans / "b" / "0.dcm")
+    assert site.arrive() == {"a/1.dcm": "quarantined", "b/0.dcm": "arrived"}
+    assert site.run() == {"a/1.dcm": "superseded", "b/0.dcm": "arrived"}
     assert site.rows()["a/1.dcm"].reason == ""
-    assert site.run(WINDOW_S) == {"a/1.dcm": "superseded", "b/0.dcm": "arrived"}
     assert site.run(SERIES_S) == site.run() == {"a/1.dcm": "superseded", "b/0.dcm": "arrived"}
 
 
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("kind", ["LABEL", "OVERVIEW"])
 def test_a_label_in_a_series_of_its_own_is_no_trouble(site: Site, kind: str, first: bool) -> None:
-    label = site.scans / "a" / "L.dcm"
+    label = site.scans / "L.dcm"
     if first:
-        write_instance(label, series="1.2.4", kind=kind, tiles=1)
+        write_instance(label, series="1.2.4", kind=kind, tiles=1, container="S26-1-A1-1")
         site.run()
-    write_instance(site.scans / "a" / "0.dcm", series="1.2.3", tiles=8)
-    write_instance(label, series="1.2.4", kind=kind, tiles=1)
+    write_instance(site.scans / "0.dcm", series="1.2.3", tiles=8, container="S26-1-A1-1")
+    write_instance(site.scans / "1.dcm", series="1.2.5", tiles=8, container="S26-1-A1-2")
+    write_instance(label, series="1.2.4", kind=kind, tiles=1, container="S26-1-A1-1")
     site.arrive()
-    ended = {"a/L.dcm": "superseded"} if first else {}
-    assert site.run(2 * SERIES_S) == {"a/0.dcm": "arrived"} | ended
-    # One without a slide beside it tells that an export failed.
-    write_instance(site.scans / "b" / "L.dcm", series="1.2.5", kind=kind, tiles=1)
+    ended = {"L.dcm": "superseded"} if first else {}
+    assert site.run(2 * SERIES_S) == {"0.dcm": "arrived", "1.dcm": "arrived"} | ended
+
+
+@pytest.mark.parametrize(
+    ("container", "others"),
+    [("S26-2-A1-1", 1), ("", 1), ("S26-1-A1-1", 0), ("S26-1-A1-1", 2)],
+    ids=["of another", "of none", "no slide", "two slides"],
+)
+def test_a_label_that_came_alone_tells_that_an_export_failed(
+    site: Site, container: str, others: int
+) -> None:
+    for number in range(others):
+        path = site.scans / f"{number}.dcm"
+        write_instance(path, series=f"1.2.{number}", tiles=8, container=container and "S26-1-A1-1")
+    write_instance(site.scans / "L.dcm", series="1.3", kind="LABEL", tiles=1, container=container)
     site.arrive()
-    assert site.run(2 * SERIES_S)["b/L.dcm"] == "quarantined"
+    assert site.run(2 * SERIES_S)["L.dcm"] == "quarantined"
+    assert site.rows()["L.dcm"].reason == "never-finished"
 
 
 def test_headers_are_read_once_however_many_files_there_are(
