@@ -166,7 +166,7 @@ def _leave_case(tx: Transaction, row: SlideRow, now: float) -> None:
 def _end_arrival(tx: Transaction, row: SlideRow, change: Change, now: float) -> None:
     if change.kind in ("part-of", "renamed", "channel"):
         main = tx.slide_of_path(change.slide)
-        params = {} if main is None else {"slide": main.subject}
+        params = {"slide": "" if main is None else main.subject}
         set_reason(row)
         tx.advance(row, SlideState.SUPERSEDED, now=now, code=change.kind, params=params)
         if change.kind == "renamed":
