@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from models.build import build
 from models.errors import ManifestError
-from models.spec import MANIFEST_NAME, WEIGHTS_NAME, ModelSpec, file_sha256, verify
+from models.spec import MANIFEST_NAME, STEP_COUNT, WEIGHTS_NAME, ModelSpec, file_sha256, verify
+
+_MOST = int(torch.finfo(torch.float16).max)
 
 
 def load_network(folder: Path, device: str = "cpu") -> tuple[ModelSpec, nn.Module]:
@@ -38,20 +40,24 @@ def load_network(folder: Path, device: str = "cpu") -> tuple[ModelSpec, nn.Modul
 def require_finite(tensors: Mapping[str, Tensor]) -> None:
     """Check that weights are numbers.
 
+    Steps that batch normalization counted are no weights: float16 of former files lacks the large
+    ones.
+
     Raises
     ------
     ValueError
         If one is infinite or none: each answer would be the first class.
     """
     for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
+        if not name.endswith(STEP_COUNT) and not torch.isfinite(tensor).all():
             raise ValueError(f"{name} holds what is no finite number")
 
 
 def save_network(folder: Path, spec: ModelSpec, network: nn.Module) -> ModelSpec:
     """Write weights and manifest; return the spec with the weights' checksum.
 
-    Weights are float16: half the size, and no class of an answer changes.
+    Weights are float16: half the size, and no class of an answer changes. Whole numbers, which only
+    count steps, end at the largest float16.
 
     Raises
     ------
@@ -59,7 +65,10 @@ def save_network(folder: Path, spec: ModelSpec, network: nn.Module) -> ModelSpec
         If a weight is no finite number of float16. Nothing is written.
     """
     tensors = {
-        name: t.detach().to("cpu", torch.float16).contiguous()
+        name: (t if t.is_floating_point() else t.clamp(max=_MOST))
+        .detach()
+        .to("cpu", torch.float16)
+        .contiguous()
         for name, t in network.state_dict().items()
     }
     try:

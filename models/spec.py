@@ -16,6 +16,8 @@ from models.site_calibration import SiteCalibration
 MANIFEST_NAME = "manifest.json"
 WEIGHTS_NAME = "model.safetensors"
 CARD_NAME = "MODEL_CARD.md"
+STEP_COUNT = "num_batches_tracked"
+"""End of the name of a tensor that counts steps of training; no answer depends on it."""
 TILE_PX = 512
 """Edge in px of the tiles that networks are made for (arXiv 2512.22335, Eq. 1-2)."""
 TILE_MPP = 0.2793

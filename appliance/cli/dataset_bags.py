@@ -11,7 +11,7 @@ import typer
 from appliance.cli.bars import ProgressBars
 from appliance.cli.dataset_options import tell_names
 from appliance.cli.options import ConfigOption, settings_with_logging
-from appliance.errors import SlideError
+from appliance.errors import ArtifactDamagedError, SlideError, SourceChangedError
 from models.errors import DataSetError
 
 
@@ -46,7 +46,7 @@ def bags(
         for slide in slides:
             try:
                 bag = bag_of_slide(slide, settings, progress, encoder=encoder)
-            except (SlideError, DataSetError) as err:
+            except (SlideError, SourceChangedError, ArtifactDamagedError, DataSetError) as err:
                 raise DataSetError(f"{slide}: {err}") from err
             path = out_dir / f"{slide.stem}{SUFFIX}"
             save_bag(bag, path)

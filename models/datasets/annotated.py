@@ -109,7 +109,7 @@ def slides_of_table(table: Path) -> list[AnnotatedSlide]:
     DataSetError
         If the table is unusable, or names a slide or a file of annotations twice.
     """
-    rows = read_table(table, ("slide", "annotations", "patient"))
+    rows = read_table(table, ("slide", "annotations", "patient"), "split")
     found = [
         AnnotatedSlide(
             slide=table.parent / row["slide"],

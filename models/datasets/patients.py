@@ -15,12 +15,11 @@ PatientOf = Callable[[PurePosixPath], tuple[str, Split | None]]
 """Function from a path below the data's folder to the patient, and the split if a table has it."""
 
 
-OPTIONAL = ("split", "annotations")
-"""Columns that a table may lack."""
+def read_table(path: Path, columns: tuple[str, ...], optional: str) -> list[Row]:
+    """Return the rows of a CSV file with `columns`, none of which is empty, and one that it may
+    lack.
 
-
-def read_table(path: Path, columns: tuple[str, ...]) -> list[Row]:
-    """Return the rows of a CSV file with `columns` and optionally ``split``; no such cell is empty.
+    Cells of ``split`` are a split where it is that one. Other columns are not read.
 
     Raises
     ------
@@ -28,16 +27,16 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[Row]:
         If it cannot be read, a column is missing or in other letters, a cell is empty, a split is
         unknown, there is no row, a patient is in two splits, or written in two ways.
     """
-    rows = rows_of(path, (*columns, "split"))
+    rows = rows_of(path, (*columns, optional))
     if not rows:
         raise DataSetError(f"{path}: no rows; it needs the columns {', '.join(columns)}")
-    check_columns(rows[0], (*columns, *OPTIONAL), str(path))
+    check_columns(rows[0], (*columns, optional), str(path))
+    has_split = optional == "split" and "split" in rows[0]
     for row in rows:
-        wanted = (*columns, "split") if "split" in row else columns
-        for column in wanted:
+        for column in (*columns, "split") if has_split else columns:
             if not row.get(column):
                 raise DataSetError(f"{path}, line {row.line}: no {column}")
-        if "split" in row and row["split"] not in SPLITS:
+        if has_split and row["split"] not in SPLITS:
             raise DataSetError(
                 f"{path}, line {row.line}: split {row['split']!r} is none of {', '.join(SPLITS)}"
             )
@@ -64,7 +63,7 @@ def from_table(path: Path) -> PatientOf:
         lacks.
     """
     known: dict[PurePosixPath, tuple[str, Split | None]] = {}
-    for row in read_table(path, ("file", "patient")):
+    for row in read_table(path, ("file", "patient"), "split"):
         file = PurePosixPath(posixpath.normpath(row["file"]))
         if file in known:
             raise DataSetError(f"{path}, line {row.line}: {file} is listed twice. Leave one line.")

@@ -51,7 +51,7 @@ def slides_to_cut(table: Path) -> list[tuple[Path, Path | None]]:
     """
     found: list[tuple[Path, Path | None]] = []
     lines: dict[str, int] = {}
-    for row in read_table(table, ("slide",)):
+    for row in read_table(table, ("slide",), "annotations"):
         where = f"{table}, line {row.line}"
         slide = file_below(table.parent, where, row["slide"])
         marks = row.get("annotations")

@@ -49,8 +49,8 @@ def load_encoder(folder: Path, device: str = "cpu") -> Encoder:
     ------
     ManifestError
         If the weights are pickled, missing, changed, or do not fit the architecture, the
-        architecture is unknown, takes no tiles of the manifest's size, or the vectors have another
-        dimension than the manifest states.
+        architecture is unknown, takes no tiles of the manifest's size, or the vectors are no finite
+        numbers or have another dimension than the manifest states.
     OSError, MemoryError, RuntimeError
         If the machine is short of memory, threads or open files.
     """
@@ -66,15 +66,19 @@ def load_encoder(folder: Path, device: str = "cpu") -> Encoder:
             trunk.load_state_dict({name: t.float() for name, t in tensors.items()})
         # On the CPU: an error of the device is not the encoder's.
         blank = np.full((1, spec.tile_px, spec.tile_px, 3), 255, dtype=np.uint8)
-        found = Encoder(spec, trunk).encode(blank).shape[1]
+        vectors = Encoder(spec, trunk).encode(blank)
     except (RuntimeError, TypeError, ValueError, OSError, SafetensorError) as err:
         if is_short(err):
             raise
         said = " ".join(str(err).split())[:300]
         raise ManifestError(f"{folder}: the weights do not fit the architecture: {said}") from err
-    if found != spec.dimension:
+    if not np.isfinite(vectors).all():
         raise ManifestError(
-            f"{folder}: the encoder gives {found} numbers per tile, its manifest states "
+            f"{folder}: the encoder's answer is no finite number. Export the encoder again."
+        )
+    if vectors.shape[1] != spec.dimension:
+        raise ManifestError(
+            f"{folder}: the encoder gives {vectors.shape[1]} numbers per tile, its manifest states "
             f"{spec.dimension}. Correct 'dimension', or install the weights that belong to it."
         )
     return Encoder(spec, trunk, device)

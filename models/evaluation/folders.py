@@ -305,13 +305,28 @@ def _is_he(path: Path) -> bool:
 def _score_of(path: Path, root: Path, names: Mapping[str, str] | None) -> int | None:
     """Return the score in the file's name, else in the name of a folder between it and `root`.
 
-    A lone 0 may be a place or a number: it counts where no score that is written with + is there.
+    A 0 beside another number may be a place: it counts where no score that is written with + is
+    there.
+
+    Raises
+    ------
+    DataSetError
+        If a name has several scores, or a folder another one than a 0 that stands for itself.
     """
-    is_0 = False
+    is_0, alone = False, ""
     for part in (path.stem, *reversed(path.relative_to(root).parts[:-1])):
         scores = set(_SCORE.findall(part))
-        is_0 = is_0 or "0" in scores
+        has_0 = "0" in scores
         scores.discard("0")
+        if alone and has_0 and len(scores) != 1:  # a 0 of its own in a set that has it
+            continue
+        if alone and scores:
+            raise DataSetError(
+                f"{path}: the score 0 in {alone!r}, another one in {part!r}. Rename it, or list "
+                "the images in labels.csv."
+            )
+        is_0 = is_0 or has_0
+        alone = alone or (part if has_0 and not scores and _has_lone_0(part) else "")
         if len(scores) > 1:
             raise DataSetError(
                 f"{path}: several scores ({', '.join(sorted(scores))}) in {part!r}. Rename it, or "
@@ -320,6 +335,16 @@ def _score_of(path: Path, root: Path, names: Mapping[str, str] | None) -> int | 
         if scores:
             return _meant(scores.pop(), Task.INTENSITY, names)
     return _meant("0", Task.INTENSITY, names) if is_0 else None
+
+
+def _has_lone_0(name: str) -> bool:
+    """Return whether a 0 of a name stands beside no other number, as 0 and 512 of a place do."""
+    words = re.split(r"[_. -]", name)
+    beside = zip(["", *words], words, [*words[1:], ""], strict=False)
+    return any(
+        word == "0" and not before.isdecimal() and not after[:1].isdecimal()
+        for before, word, after in beside
+    )
 
 
 def _stored_mpp(folder: Path) -> float | None:

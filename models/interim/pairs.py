@@ -60,7 +60,7 @@ def read_pairs(folder: Path) -> list[PairFiles]:
     ------
     DataSetError
         If the table cannot be read, lacks a column, has no row, names a case twice, a patient in
-        two ways, an unknown score, a file that is missing, or a bag for two cases.
+        two ways, an unknown score, a file that is missing, or a bag for two patients.
     """
     path = folder / PAIRS_NAME
     rows = rows_of(path, (*COLUMNS, PARTNERS))
@@ -81,14 +81,17 @@ def read_pairs(folder: Path) -> list[PairFiles]:
 
 
 def _check_files(path: Path, pairs: Iterable[PairFiles]) -> None:
-    """Check that no bag is of two cases, one of which may train and the other judge."""
-    seen: dict[Path, str] = {}
+    """Check that no bag is of two patients, one of whom may train and the other judge."""
+    seen: dict[Path, PairFiles] = {}
     for pair in pairs:
         for file in (pair.he, pair.ihc, pair.partners):
-            if file is not None and seen.setdefault(file.resolve(), pair.case) != pair.case:
+            if file is None:
+                continue
+            first = seen.setdefault(file.resolve(), pair)
+            if first.patient != pair.patient:
                 raise DataSetError(
-                    f"{path}: {file.name} is named for the cases {seen[file.resolve()]!r} and "
-                    f"{pair.case!r}. Correct one of them."
+                    f"{path}: {file.name} is named for the cases {first.case!r} and {pair.case!r} "
+                    "of two patients. Correct one of them."
                 )
 
 

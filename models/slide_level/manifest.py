@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from models.errors import ManifestError
 from models.slide_level.tasks import SLIDE_CLASSES, SlideTask
-from models.spec import MANIFEST_NAME, WEIGHTS_NAME, check_weights, file_sha256
+from models.spec import MANIFEST_NAME, STEP_COUNT, WEIGHTS_NAME, check_weights, file_sha256
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -115,11 +115,11 @@ def save_slide_weights(
     ManifestError
         If a weight is no finite number of float16. Nothing is written.
     """
-    stored = {name: np.ascontiguousarray(t, dtype=np.float16) for name, t in tensors.items()}
-    if lost := [name for name, t in stored.items() if not np.isfinite(t).all()]:
+    stored = {name: _halved(t) for name, t in tensors.items()}
+    if lost := _not_finite(stored):
         raise ManifestError(
-            f"{folder}: {lost[0]} holds what is no finite number: the training diverged. Nothing "
-            "was written."
+            f"{folder}: {lost} holds what is no finite number: the training diverged. Nothing was "
+            "written."
         )
     folder.mkdir(parents=True, exist_ok=True)
     stored |= {name: np.ascontiguousarray(t) for name, t in (exact or {}).items()}
@@ -135,14 +135,36 @@ def load_slide_weights(folder: Path) -> dict[str, NDArray[Any]]:
     Raises
     ------
     ManifestError
-        If the file is no safetensors file.
+        If the file is no safetensors file, or a weight of it is no finite number.
     """
     path = folder / WEIGHTS_NAME
     try:
         stored: dict[str, NDArray[Any]] = load_file(path)
     except (OSError, SafetensorError) as err:
         raise ManifestError(f"{path}: not readable weights ({err}). Train it again.") from err
+    if lost := _not_finite(stored):
+        raise ManifestError(f"{path}: {lost} holds what is no finite number. Train it again.")
     return {n: t.astype(np.float32) if t.dtype == np.float16 else t for n, t in stored.items()}
+
+
+def _halved(array: NDArray[Any]) -> NDArray[np.float16]:
+    """Return numbers as float16; whole ones, which only count steps, end at the largest."""
+    if np.issubdtype(array.dtype, np.integer):
+        array = np.minimum(array, int(np.finfo(np.float16).max))
+    return np.ascontiguousarray(array, dtype=np.float16)
+
+
+def _not_finite(stored: Tensors) -> str:
+    """Name a weight that is no finite number, empty without one.
+
+    Weights are float16. Steps that batch normalization counted are none: former files lack large
+    ones.
+    """
+    weights = {n: t for n, t in stored.items() if t.dtype == np.float16}
+    lost = (
+        n for n, t in weights.items() if not n.endswith(STEP_COUNT) and not np.isfinite(t).all()
+    )
+    return next(lost, "")
 
 
 def reference_slide_folder(name: str) -> Path:

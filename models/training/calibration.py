@@ -20,6 +20,8 @@ from models.spec import ModelSpec
 MAX_TEMPERATURE = 20.0
 TOLERANCE = 1e-5
 """Width of the interval of the logarithm of the temperature at the end of the search."""
+STARTS = 25
+"""Points at which the search is verified, from the least to the largest temperature."""
 BATCH = 16
 SHARPER_SPREAD = 0.3
 """Standard deviation of the normal penalty on the logarithm of a temperature below 1: a few tiles
@@ -72,10 +74,22 @@ def with_calibration(
 
 
 def lowest(function: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a function with one valley is lowest, to `TOLERANCE`: golden-section search.
+    """Return where a function is lowest, to `TOLERANCE`: golden-section search.
 
-    The likelihood is one: it is convex in the inverse temperature.
+    The likelihood has one valley, as it is convex in the inverse temperature. With the penalty it
+    may have two: where one of `STARTS` points is lower than what was found, the search is around
+    that point.
     """
+    found = _in_valley(function, low, high)
+    starts, step = np.linspace(low, high, STARTS, retstep=True)
+    best = min((float(start) for start in starts), key=function)
+    if function(best) < function(found):
+        found = _in_valley(function, max(low, best - step), min(high, best + step))
+    return found
+
+
+def _in_valley(function: Callable[[float], float], low: float, high: float) -> float:
+    """Return where a function with one valley is lowest."""
     golden = (5**0.5 - 1) / 2
     left, right = high - golden * (high - low), low + golden * (high - low)
     at_left, at_right = function(left), function(right)

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.checkpoint import require_finite
 from models.encoders.convolutional import ConvolutionalEncoder, ConvolutionalShape
 from models.encoders.spec import EncoderSpec
 from models.pixels import Pixels
@@ -101,7 +102,13 @@ def draw_look(folder: Path, seed: int, look: int) -> Examples:
 
 
 def train_encoder(out: Path, pretext: Pretext) -> EncoderSpec:
-    """Draw the tiles, train, and write the encoder's folder; return its manifest."""
+    """Draw the tiles, train, and write the encoder's folder; return its manifest.
+
+    Raises
+    ------
+    ValueError
+        If the training diverged: a weight is no finite number of float16.
+    """
     tiles = out / "tiles"
     parts = []
     for look in range(pretext.looks):
@@ -114,8 +121,9 @@ def train_encoder(out: Path, pretext: Pretext) -> EncoderSpec:
     _learn(network, parts[:kept], out, pretext)
     figures = _figures(network, parts[kept:])
     folder = out / "encoder"
-    folder.mkdir(exist_ok=True)
     tensors = {name: t.detach().half().contiguous() for name, t in trunk.state_dict().items()}
+    require_finite(tensors)
+    folder.mkdir(exist_ok=True)
     save_file(tensors, folder / WEIGHTS_NAME)
     spec = replace(
         spec,
@@ -258,6 +266,8 @@ def main() -> int:
     for name in ("seed", "looks", "steps"):
         parser.add_argument(f"--{name}", type=int, default=getattr(Pretext(), name))
     options = parser.parse_args()
+    if options.seed < 0:
+        parser.error(f"--seed {options.seed}: a whole number from 0")
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -337,6 +337,8 @@ def main() -> int:
     parser.add_argument("--slides", type=int, default=6000)
     parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args()
+    if options.seed < 0:
+        parser.error(f"--seed {options.seed}: a whole number from 0")
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     plan = Plan(seed=options.seed, slides=options.slides, epochs=options.epochs)

@@ -20,7 +20,15 @@ from models.checkpoint import load_network, save_network
 from models.datasets.generated_tiles import FIRST_HELD_OUT_SEED, FIRST_RESERVED_SEED
 from models.errors import DataSetError, ManifestError
 from models.slide_level.temperature import fit_temperature
-from models.spec import MANIFEST_NAME, WEIGHTS_NAME, ModelSpec, Task, file_sha256, read_manifest
+from models.spec import (
+    MANIFEST_NAME,
+    WEIGHTS_NAME,
+    ModelSpec,
+    Task,
+    file_sha256,
+    read_manifest,
+    reference_folder,
+)
 from models.training.calibration import with_calibration
 from models.training.card import write_card
 from models.training.finish import finished
@@ -80,6 +88,29 @@ def test_a_few_tiles_that_are_all_right_make_nothing_sure(tmp_path: Path) -> Non
         assert least < spec.temperature < 1
         logits = np.where(labels[:, None] == np.arange(2), 2.0, 0.0)
         assert least < fit_temperature(logits, labels.astype(np.int64)) < 1
+
+
+def test_of_two_valleys_the_deeper_one_is_found(tmp_path: Path) -> None:
+    labels = np.zeros(400, dtype=np.uint8)
+    images = np.zeros((400, 32, 32, 3), dtype=np.uint8)  # all right, and hardly sure
+    spec = with_calibration(spec_of(Task.TUMOR, tmp_path), TooSure(2, 0.02), images, labels, "cpu")
+    assert spec.temperature < 0.06  # the other valley is at 0.48
+
+
+def test_steps_that_were_counted_are_no_weights(tmp_path: Path) -> None:
+    """Of batch normalization, beyond the numbers of float16; inf in files of former editions."""
+    spec, network = load_network(reference_folder(Task.SEGMENTATION))
+    for name, buffer in network.named_buffers():
+        if name.endswith("num_batches_tracked"):
+            buffer.fill_(70_000)
+            counter = name
+    saved = save_network(tmp_path, spec, network)
+    stored = load_file(tmp_path / WEIGHTS_NAME)
+    assert np.isfinite(stored[counter])
+    save_file(stored | {counter: np.array(np.inf, np.float16)}, tmp_path / WEIGHTS_NAME)
+    former = replace(saved, sha256=file_sha256(tmp_path / WEIGHTS_NAME))
+    (tmp_path / MANIFEST_NAME).write_text(former.to_json())
+    assert load_network(tmp_path)[0] == former
 
 
 def test_weights_that_are_no_numbers_are_neither_written_nor_read(tmp_path: Path) -> None:

@@ -157,6 +157,16 @@ def test_changed_weights_are_refused(ours: Path) -> None:
     assert "checksum" in refusal(ours)
 
 
+def test_weights_that_are_no_numbers_are_refused(ours: Path) -> None:
+    tensors = load_file(ours / WEIGHTS_NAME)
+    for tensor in tensors.values():
+        tensor.fill_(torch.nan)
+    save_file(tensors, ours / WEIGHTS_NAME)
+    spec = replace(read_encoder(ours), sha256=file_sha256(ours / WEIGHTS_NAME))
+    (ours / MANIFEST_NAME).write_text(spec.to_json())
+    assert "no finite number" in refusal(ours)
+
+
 def test_another_dimension_is_refused(ours: Path) -> None:
     spec = read_encoder(ours)
     (ours / MANIFEST_NAME).write_text(replace(spec, dimension=1024).to_json())

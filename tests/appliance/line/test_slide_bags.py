@@ -14,7 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 from appliance.cli.main import app
-from appliance.errors import WeightsError
+from appliance.errors import (
+    ArtifactDamagedError,
+    SourceChangedError,
+    TandemError,
+    WeightsError,
+)
 from appliance.geometry import TILE_UM, TileIndex
 from appliance.line.slide_bags import BAG_NAME, bag_of_slide
 from appliance.readers.bags import cut_of
@@ -130,6 +135,22 @@ def test_the_command_writes_a_bag_for_each_slide(slide: Path, tmp_path: Path) ->
     assert len(load_bag(out / "S26-1_A1_HER2.safetensors")) >= 4
     assert f"{out}: files have the names of the slides" in done.stderr
     assert "names of the slides" not in done.stdout
+
+
+@pytest.mark.parametrize("err", [SourceChangedError("a"), ArtifactDamagedError("It was damaged.")])
+def test_the_slide_of_an_error_is_named(
+    slide: Path, tmp_path: Path, err: TandemError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise err
+
+    monkeypatch.setattr("appliance.line.slide_bags.bag_of_slide", failing)
+    (tmp_path / "tandem.toml").write_text(f'state_dir = "{tmp_path / "state"}"\n')
+    config = ("--config", str(tmp_path / "tandem.toml"))
+    done = CliRunner().invoke(
+        app, ["dataset", "bags", str(slide), "--out", str(tmp_path / "bags"), *config]
+    )
+    assert done.exit_code == 1 and f"{slide}: {err}" in str(done.exception) + done.output
 
 
 FULL = """

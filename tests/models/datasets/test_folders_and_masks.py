@@ -14,6 +14,7 @@ from models.datasets.build import Sample
 from models.datasets.folders import folder_samples
 from models.datasets.masked import masked_samples
 from models.datasets.patients import PatientOf, from_folder, from_pattern, from_table
+from models.datasets.slide_patches import slides_to_cut
 from models.errors import DataSetError
 from models.spec import CLASSES, Task
 
@@ -154,6 +155,19 @@ def test_a_column_in_other_letters_is_no_column_to_pass_over(tmp_path: Path) -> 
     table.write_text("file,patient,Split\na.png,p,test\n")
     with pytest.raises(DataSetError, match=r"t\.csv: column 'Split' is not read. Call it 'split'"):
         from_table(table)
+
+
+def test_columns_that_are_not_read_may_have_any_name(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("file,patient,Annotations\na.png,p,checked\n")
+    assert from_table(table)(PurePosixPath("a.png")) == ("p", None)
+    (tmp_path / "a.svs").touch()
+    for split in ("Split", "split"):
+        table.write_text(f"slide,{split}\na.svs,1\n")
+        assert slides_to_cut(table) == [(tmp_path / "a.svs", None)]
+    table.write_text("slide,Annotations\na.svs,a.geojson\n")
+    with pytest.raises(DataSetError, match="Call it 'annotations'"):
+        slides_to_cut(table)
 
 
 def test_an_error_names_the_line_of_the_file(tmp_path: Path) -> None:

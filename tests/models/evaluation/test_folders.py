@@ -109,6 +109,14 @@ def test_scores_in_names_leave_the_he_fields_out(tmp_path: Path) -> None:
     named = {i.name: i.label for i in find_images(tmp_path, Task.INTENSITY)}
     assert named["case7_3+/tile_0_512.png"] == 3  # its place is no score either
     assert (named["case8_2+/x_0_0.png"], named["case9_0/tile_512_0.png"]) == (2, 0)
+    put(tmp_path / "set_0_1+_2+_3+" / "a_0.png")
+    named = {i.name: i.label for i in find_images(tmp_path, Task.INTENSITY)}
+    assert named["set_0_1+_2+_3+/a_0.png"] == 0
+    for name in ("case7_3+/HER2_0", "case7_3+/0_HER2_0_512", "case7_3+/a_0/x_1"):
+        put(tmp_path / f"{name}.png")
+        with pytest.raises(DataSetError, match=r"the score 0 in .*_0.*labels\.csv"):
+            find_images(tmp_path, Task.INTENSITY)
+        (tmp_path / f"{name}.png").unlink()
     put(tmp_path / "e_1+_2+.png")
     with pytest.raises(DataSetError, match=r"e_1\+_2\+\.png: several scores \(1\+, 2\+\)"):
         find_images(tmp_path, Task.INTENSITY)

@@ -187,3 +187,7 @@ def test_a_table_that_cannot_be_meant_is_told_with_its_line(tmp_path: Path) -> N
     with (tmp_path / PAIRS_NAME).open("w", newline="") as stream:
         csv.writer(stream).writerows([head, rows[0], [rows[1][0], " P0 ", *rows[1][2:]]])
     assert [pair.patient for pair in read_pairs(tmp_path)] == ["P0", "P0"]
+    with (tmp_path / PAIRS_NAME).open("w", newline="") as stream:  # two IHC slides of one H&E slide
+        second = [rows[1][0], rows[0][1], rows[0][2], rows[0][3], *rows[1][4:]]
+        csv.writer(stream).writerows([head, rows[0], second])
+    assert len({pair.he for pair in read_pairs(tmp_path)}) == 1

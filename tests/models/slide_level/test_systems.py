@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from fixtures.painted_slides import paint_slides
+from safetensors.numpy import save_file
 
 from models.errors import DataSetError, ManifestError
 from models.evaluation.reader_report import reader_report, table_rows
@@ -20,7 +21,12 @@ from models.slide_level.cohort import CohortSlide
 from models.slide_level.convnext import ConvNext, ConvNextShape
 from models.slide_level.folds import draw_folds
 from models.slide_level.low_resolution import LowResolution, Recipe, loss_of
-from models.slide_level.manifest import read_slide_manifest
+from models.slide_level.manifest import (
+    load_slide_weights,
+    read_slide_manifest,
+    reference_overview,
+    save_slide_weights,
+)
 from models.slide_level.networks import NETWORKS, SlideNetwork
 from models.slide_level.system import SYSTEMS, load_fitted, system
 from models.slide_level.tasks import SlideTask, class_of
@@ -150,6 +156,23 @@ def test_a_system_learns_and_is_loaded_as_it_was_saved(
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     with pytest.raises(ManifestError, match="checksum"):
         load_fitted(tmp_path)
+
+
+def test_steps_that_were_counted_are_no_weights_and_what_is_no_number_is_refused(
+    tmp_path: Path,
+) -> None:
+    spec = read_slide_manifest(reference_overview())
+    counter = "norm.num_batches_tracked"
+    saved = {"weight": np.ones(2), counter: np.array(70_000)}
+    save_slide_weights(tmp_path, spec, saved)
+    assert load_slide_weights(tmp_path)[counter] == 65_504
+    file = tmp_path / "model.safetensors"
+    former = {"weight": np.ones(2, np.float16), counter: np.array(np.inf, np.float16)}
+    save_file(former, file)
+    assert set(load_slide_weights(tmp_path)) == set(saved)
+    save_file(former | {"weight": np.array([1, np.nan], np.float16)}, file)
+    with pytest.raises(ManifestError, match="weight holds what is no finite number"):
+        load_slide_weights(tmp_path)
 
 
 def test_equal_seeds_make_equal_weights(painted: list[CohortSlide]) -> None:
