@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import requests
 from pydicom import Dataset
-from pydicom.filereader import read_dataset, read_preamble
+from pydicom.filereader import read_dataset, read_partial, read_preamble
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom.characters import UNREADABLE
@@ -37,6 +37,7 @@ MOST_HEAD_BYTES = 2**14
 """Largest head of a part of a multipart body."""
 MOST_META_BYTES = 2**16
 """Part of an instance that is read for its File Meta Information."""
+IMAGE_TYPE = 0x00080008
 _END_OF_HEAD = b"\r\n\r\n"
 T = TypeVar("T")
 
@@ -79,18 +80,28 @@ def retrieve_series(address: WebAddress, series: Series, folder: Path) -> int:
 
 
 def may_be_slide(folder: Path) -> bool:
-    """Return whether a series has an image of a slide, or a file whose class is not known.
+    """Return whether a series has a level of a slide, or a file of which it is not known; so does
+    an empty one.
 
-    Reports, presentation states and other images of a study lie beside its slides.
+    Reports, presentation states, other images of a study, and labels or overviews in series of
+    their own lie beside its slides.
     """
-    return any(_class_of(path) in ("", WSM_STORAGE) for path in folder.iterdir())
+    files = list(folder.iterdir())
+    return not files or any(_may_be_level(path) for path in files)
 
 
-def _class_of(path: Path) -> str:
+def _may_be_level(path: Path) -> bool:
     try:
-        return str(_file_meta(path).get("MediaStorageSOPClassUID", ""))
+        meta = _file_meta(path)
+        sop_class = meta.get("MediaStorageSOPClassUID")
+        if sop_class != WSM_STORAGE or meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
+            return sop_class in (None, "", WSM_STORAGE)
+        with path.open("rb") as file:
+            header = read_partial(file, stop_when=lambda tag, _vr, _length: tag > IMAGE_TYPE)
+        kind = header.get("ImageType")
     except (RecursionError, *UNREADABLE):
-        return ""
+        return True
+    return not kind or "VOLUME" in kind
 
 
 def _check(address: WebAddress, response: requests.Response) -> None:

@@ -228,6 +228,11 @@ class WorkList:
             return
         except ConnectionLostError as err:  # of this series alone, as far as is known
             raise PacsUnavailableError(str(err)) from err
+        if not record.series:
+            log.warning("a work item is canceled: none of its series is a slide")
+            reason = codes.DCM.DiscontinuedForUnspecifiedReason
+            self._cancel(record, reason, "None of its series is a slide.")
+            return
         standing = self._standing(record)
         if standing.ended and standing.cases:
             self._complete(record, standing.cases)
@@ -258,10 +263,14 @@ class WorkList:
 
     def _fetch(self, record: Record) -> Record:
         """Fetch the series that are missing; return the record without those that are no slides."""
+        if not record.series:
+            raise PacsRejectedError("it names no series")
         address = web_address(self._wanted, record.retrieve_url)
         for series in record.series:
             final = self._series_folder(record, series)
             if final.is_dir():
+                if not may_be_slide(final):  # of an earlier edition, which kept each series
+                    record = self._without(record, series)
                 continue
             part = self._wanted.folder / RECORDS / f"{record.uid}-{series.series_uid}"
             shutil.rmtree(part, ignore_errors=True)
@@ -269,17 +278,20 @@ class WorkList:
             count = retrieve_series(address, series, part)
             if not may_be_slide(part):
                 shutil.rmtree(part)
-                left = tuple(each for each in record.series if each != series)
-                record = replace(record, series=left)
-                self._keep(record)
-                log.info("a series of a work item is no slide, and was left out")
+                record = self._without(record, series)
                 continue
             final.parent.mkdir(exist_ok=True)
             sync_tree(part)  # a folder with its final name is never fetched again
             part.rename(final)
             log.info("a series of a work item was fetched: %d instances", count)
-        if not record.series:
-            raise PacsRejectedError("it names no series of a slide")
+        return record
+
+    def _without(self, record: Record, series: Series) -> Record:
+        """Return the record without a series that is no slide, and keep it."""
+        left = tuple(each for each in record.series if each != series)
+        log.info("a series of a work item is no slide, and was left out")
+        record = replace(record, series=left)
+        self._keep(record)
         return record
 
     def _drop_parts(self, open_items: Container[str]) -> None:

@@ -16,6 +16,7 @@ from fixtures.instances import made_object
 from fixtures.pairings import HER2_PAIR
 from fixtures.ups import UpsServer, work_item
 from pydantic import ValidationError
+from pydicom import dcmread
 from pydicom.uid import ComprehensiveSRStorage
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
@@ -377,14 +378,33 @@ def test_a_series_that_is_no_slide_holds_up_no_item(
     site.server.items[other] = work_item(other, [report])
     site.turn()
     assert site.server.state(other) == "CANCELED"
+    item = site.server.items[other]["00741002"]["Value"][0]
+    assert item["0074100E"]["Value"][0]["00080100"]["Value"] == ["110513"]
     folder = site.spool / "both"
     folder.mkdir()
+    assert may_be_slide(folder)
     made_object(folder / "1.dcm", sop_class=ComprehensiveSRStorage)
     assert not may_be_slide(folder)
     (folder / "2.dcm").write_bytes(b"no DICOM")
     assert may_be_slide(folder)
     made_object(folder / "2.dcm", sop_class=WSM_STORAGE)
     assert may_be_slide(folder)
+    for kind, is_level in (("LABEL", False), ("OVERVIEW", False), ("VOLUME", True)):
+        header = dcmread(folder / "2.dcm")
+        header.ImageType = ["ORIGINAL", "PRIMARY", kind, "NONE"]
+        header.save_as(folder / "2.dcm")
+        assert may_be_slide(folder) == is_level
+
+
+def test_a_report_that_an_earlier_edition_fetched_holds_up_no_item(site: Site) -> None:
+    site.server.items[UID] = work_item(UID, [ONE, TWO, ("1.2.9", "1.2.9.3")])
+    site.turn()
+    made_object(site.spool / UID / "1.2.9.3" / "1.dcm", sop_class=ComprehensiveSRStorage)
+    site.turn()
+    (record,) = (site.spool / ".items").glob("*.json")
+    kept = [each["series_uid"] for each in json.loads(record.read_text())["series"]]
+    assert kept == [ONE[1], TWO[1]]
+    assert (site.spool / UID / "1.2.9.3").is_dir()  # the scan counts its file
 
 
 def test_what_is_left_of_a_series_goes_with_its_item(
