@@ -146,10 +146,12 @@ class CaseDetail:
         """Key that changes when other pictures or actions are to be shown."""
         thumbnails = [str(slide.thumbnail) for slide in self.slides.values()]
         shown = [str(self.findings_folder), self.objects_key, *sorted(thumbnails)]
-        # A form that is open is lost when the page is drawn anew: no proof of an object does so.
-        acts = (has_result(self.case.state), self.case.state == CaseState.FAILED)
-        state = str(acts) if self.findings_key else str(self.case.state)
-        shown += [str(self.hint_map), self.held, state, str(self.trouble is None)]
+        # A form that is open is lost when the page is drawn anew: what becomes of an object does
+        # not do so.
+        spoken_on = has_result(self.case.state)
+        troubled = not spoken_on and self.trouble is not None
+        acts = (spoken_on, self.case.state == CaseState.FAILED, troubled)
+        shown += [str(self.hint_map), self.held, str(acts)]
         return "|".join(shown)
 
 

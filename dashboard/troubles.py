@@ -15,7 +15,7 @@ from appliance.delivery.left_out import waiting_for_a_person
 from appliance.domain import Pairing, QuarantineReason
 from appliance.ledger.blocks import case_of_slide, is_installed, pairing_of
 from appliance.ledger.lifecycle import SLIDES_UNDER_WAY, CaseState, DeliveryState, SlideState
-from appliance.ledger.queries import Queries
+from appliance.ledger.queries import NOT_WANTED, Queries
 from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_of, params_of
 from appliance.words.say import say
 from appliance.words.template import OTHER
@@ -286,7 +286,13 @@ def case_trouble(
         reason, params = "stain-missing", params | {"stains": missing}
     elif state is CaseState.UNDELIVERED:
         waiting = set(tx.session.exec(waiting_for_a_person(case_id)))
-        refused = [delivery for delivery in tx.deliveries(case_id) if delivery.id in waiting]
+        rows = tx.deliveries(case_id)
+        # Without another object, what was withdrawn is why nobody has the result.
+        refused = [each for each in rows if each.id in waiting] or [
+            each
+            for each in rows
+            if each.state == DeliveryState.REFUSED and each.reason not in NOT_WANTED
+        ]
         destinations = sorted({delivery.destination for delivery in refused})
         reason, params = "refused", {"destinations": destinations, "count": len(refused)}
         first = next((delivery for delivery in refused if delivery.reason), None)

@@ -146,10 +146,10 @@ class Transaction(Queries):
         """Put an object of a case into the outbox.
 
         An object that is there already, as a slide that another case of the block shares, stays as
-        it is and becomes the case's too; one that waits is sent from the file of today. One that
-        was taken out before it was sent (`_WANTED_AGAIN`) is queued again. In a ledger that was
-        restored each has an attempt, so that it is looked for at its destination first: it may have
-        been sent since the backup.
+        it is and becomes the case's too; one that waits or was refused is that of today's file. One
+        that was taken out before it was sent (`_WANTED_AGAIN`) is queued again. In a ledger that
+        was restored each has an attempt, so that it is looked for at its destination first: it may
+        have been sent since the backup.
         """
         known = self.session.exec(
             select(DeliveryRow).where(
@@ -168,7 +168,7 @@ class Transaction(Queries):
         again = row.state == DeliveryState.REFUSED and row.reason in _WANTED_AGAIN
         if known is None:
             self._created(row)
-        elif again or known.state == DeliveryState.QUEUED:
+        elif known.state in (DeliveryState.QUEUED, DeliveryState.REFUSED):
             # Another file of the scanner, or of a result that came back, may hold the instance now.
             known.path, known.series_uid, known.study_uid = new.path, new.series_uid, new.study_uid
             self.session.add(known)

@@ -72,7 +72,8 @@ def render() -> None:
         )
     records = _records(detail, findings)
     with line:
-        _live(detail.case.id, detail.picture_key, records)
+        can_retry = detail.trouble is not None
+        _live(detail.case.id, _key_of(detail, findings), records, can_retry=can_retry)
 
 
 # live parts
@@ -88,11 +89,12 @@ def _read(case_id: int) -> CaseDetail | None:
 
 @st.fragment(run_every=look.REFRESH_SECONDS)
 @look.telling_trouble()
-def _live(case_id: int, shown: str, records: _Records) -> None:
+def _live(case_id: int, shown: str, records: _Records, *, can_retry: bool) -> None:
     detail = _read(case_id)
     if detail is None:
         return
-    if detail.picture_key != shown:
+    findings = _findings_of(detail)
+    if _key_of(detail, findings) != shown:
         # Pictures or actions have changed; draw the whole page anew.
         st.rerun(scope="app")
     delivery, history, slides = look.snapshots().of(
@@ -101,17 +103,23 @@ def _live(case_id: int, shown: str, records: _Records) -> None:
     look.block(delivery, records.delivery)
     look.block(history, records.history)
     look.block(slides, records.slides)
-    findings = _findings_of(detail)
     notes = look.interim_note(detail.interim) + look.second_note(detail.second)
     look.block(_line_markup(detail, findings) + notes)
     if findings is None and detail.findings_key:
         look.block(f'<div class="td-card">{escape(_why_unread(detail))}</div>')
     if detail.trouble is not None:
+        more = "" if can_retry or not acting.may_act() else " Reload this page for Try again."
         look.block(
             f'<div class="td-trouble"><div class="item"><div>{escape(detail.trouble.sentence)} '
             f'<span class="muted small">{escape(detail.trouble.detail)}</span></div>'
-            f'<div class="remedy">{escape(detail.trouble.remedy)}</div></div></div>'
+            f'<div class="remedy">{escape(detail.trouble.remedy)}{more}</div></div></div>'
         )
+
+
+def _key_of(detail: CaseDetail, findings: Findings | None) -> str:
+    """Return the key that changes when the page is to be drawn anew; without findings that can be
+    shown, the page shows how far the case is."""
+    return detail.picture_key if findings else f"{detail.picture_key}|{detail.case.state}"
 
 
 def _records_markup(case_id: int) -> tuple[str, str, str]:

@@ -42,6 +42,13 @@ def offer(detail: CaseDetail) -> None:
             f"damaged ({escape(str(err))}). Analyze the case again.</div>"
         )
         return
+    except OSError as err:
+        look.block(
+            '<div class="td-empty" data-testid="pictures">The stored pictures of this case cannot '
+            f"be read ({escape(err.strerror or type(err).__name__)}). See to the disk of the state "
+            "folder.</div>"
+        )
+        return
     name = f"case-{detail.case.id}"
     kept = kept_pictures(detail)
     st.download_button(

@@ -25,6 +25,7 @@ from dashboard.masking import event_shown
 from dashboard.queries import case_of_pair, read_case, read_queue
 from dashboard.record import read_record
 from dashboard.system import read_system
+from dashboard.views.case import _key_of as key_of
 from dashboard.worklist import SpokenCases, read_work_list
 
 if TYPE_CHECKING:
@@ -108,6 +109,58 @@ def test_what_was_withdrawn_is_no_refusal(
     assert places["archive"][DeliveryState.REFUSED] == 0
 
 
+def test_a_case_that_lacks_withdrawn_objects_alone_tells_them(
+    lab: Lab, reader: LedgerReader, findings: Findings
+) -> None:
+    case = paired(lab)
+    lab.score(case, findings)
+    lab.write(case)
+
+    def taken_out(tx: Transaction, now: float) -> None:
+        row = tx.case(case)
+        assert row is not None
+        withdraw(tx, row, now)
+
+    lab.do(taken_out)
+    lab.move_case(case, CaseState.UNDELIVERED, reason="refused", params="{}")
+    detail = read_case(reader, lab.settings, case)
+    assert detail is not None and detail.trouble is not None
+    assert "archive" in detail.trouble.sentence and detail.trouble.detail
+
+
+def test_a_refusal_of_a_result_that_came_back_is_told(
+    lab: Lab, reader: LedgerReader, findings: Findings
+) -> None:
+    """It has the same UIDs in the folder of another result."""
+    case = paired(lab)
+    lab.score(case, findings)
+    new = NewDelivery(
+        destination="archive",
+        kind="SR",
+        path="objects/former/SR.dcm",
+        study_uid="2.25.1",
+        series_uid="2.25.3",
+        sop_instance_uid="2.25.77",
+        sop_class_uid="1.2.840",
+    )
+
+    def refused(tx: Transaction, now: float) -> None:
+        tx.enqueue(case, new, now)
+        (row,) = tx.deliveries(case)
+        set_reason(row, "answer", {"text": "0xA900"})
+        tx.advance(row, DeliveryState.REFUSED, now=now, reason=row.reason)
+
+    lab.do(refused)
+    lab.do(lambda tx, now: tx.enqueue(case, replace(new, path="objects/today/SR.dcm"), now))
+    lab.move_case(case, CaseState.WRITTEN, objects_key="objects/today")
+    lab.move_case(case, CaseState.UNDELIVERED, reason="refused", params="{}")
+    detail = read_case(reader, lab.settings, case)
+    assert detail is not None and detail.trouble is not None
+    assert "archive" in detail.trouble.sentence and "0xA900" in detail.trouble.detail
+    places = {place.name: place.objects for place in read_system(reader, lab.settings).places}
+    assert places["archive"][DeliveryState.REFUSED] == 1
+
+
 def test_a_case_says_what_it_waits_for_and_where_it_failed(lab: Lab, findings: Findings) -> None:
     case = paired(lab)
 
@@ -158,6 +211,35 @@ def test_a_proof_draws_no_page_anew(lab: Lab, reader: LedgerReader, findings: Fi
         assert detail is not None
         keys.append(detail.picture_key)
     assert keys[0] != keys[1] == keys[2]
+
+
+def test_a_refusal_draws_no_page_anew_but_where_no_result_can_be_shown(
+    lab: Lab, reader: LedgerReader, findings: Findings
+) -> None:
+    case = paired(lab)
+    lab.score(case, findings)
+    lab.write(case)
+    written = read_case(reader, lab.settings, case)
+    lab.move_case(case, CaseState.UNDELIVERED, reason="refused", params="{}")
+    refused = read_case(reader, lab.settings, case)
+    assert written is not None and refused is not None and refused.trouble is not None
+    assert key_of(written, findings) == key_of(refused, findings)
+    # A result that is away or cannot be read: the page shows how far the case is.
+    assert key_of(written, None) != key_of(refused, None) != key_of(refused, findings)
+
+
+def test_a_disk_that_fails_at_a_picture_gives_a_sentence(lab: Lab, findings: Findings) -> None:
+    case = paired(lab)
+    lab.score(case, findings)
+    lab.write(case)
+    (row,) = lab.rows()[1]
+    folder = ArtifactStore(lab.settings.artifacts_dir).path(ArtifactKey.parse(row.findings_key))
+    picture = next(folder.glob("*.png"))
+    picture.chmod(0o600)
+    folder.chmod(0o700)
+    picture.unlink()
+    picture.mkdir()
+    assert "The stored pictures of this case cannot be read (Is a directory)" in shown(case)
 
 
 def test_a_search_knows_capitals_of_all_letters(lab: Lab, reader: LedgerReader) -> None:
