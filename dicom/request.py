@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from itertools import combinations
+from itertools import combinations, zip_longest
 from typing import Any
 
 from pydicom import Dataset
@@ -60,21 +60,6 @@ class OrderedRequest:
         both = all(each.placer or each.filler for each in (self, other))
         return not both and (not all(procedures) or procedures[0] == procedures[1])
 
-    def is_about(self, other: OrderedRequest) -> bool:
-        """Return whether two requests share the number of an order, and what is asked of it.
-
-        The number is the placer's, else the filler's. Systems write one number for all orders of a
-        case: they are of one order where they ask for the same, or where one does not say.
-        """
-        mine, its = (each.placer or each.filler for each in (self, other))
-        issuers = self.placer_issuer.casefold(), other.placer_issuer.casefold()
-        if not mine or mine.casefold() != its.casefold() or bool(self.placer) != bool(other.placer):
-            return False
-        if all(issuers) and issuers[0] != issuers[1]:
-            return False
-        asked, of_other = ({text.casefold() for text in each.asked} for each in (self, other))
-        return not asked or not of_other or bool(asked & of_other)
-
     def as_json(self) -> dict[str, Any]:
         """Return a dictionary for `of_json`."""
         return asdict(self)
@@ -89,6 +74,53 @@ class OrderedRequest:
 
 NO_REQUEST = OrderedRequest()
 """Request of which nothing is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenBack:
+    """Request of an order that was taken back, case-folded; empty where the message does not say.
+
+    `patient` is the ID of the order's patient, and `names` are the code and the text of the one
+    test that is not asked for any more; of all tests of the number where there are none.
+    """
+
+    patient: str
+    placer: str
+    placer_issuer: str
+    filler: str
+    names: frozenset[str]
+
+    def is_about(self, request: OrderedRequest) -> bool:
+        """Return whether a request has these numbers, as far as both state them, and the test."""
+        placer, filler, issuer, procedure = (
+            text.casefold()
+            for text in (
+                *(request.placer, request.filler, request.placer_issuer),
+                request.procedure or next(iter(request.asked), ""),
+            )
+        )
+        if self.placer != placer or (self.filler != filler and "" not in (self.filler, filler)):
+            return False
+        if not (placer or (self.filler and filler)):
+            return False
+        # The other texts of a request are alternates: a billing text is that of many stains.
+        return issuers_agree(self.placer_issuer, issuer) and (
+            not self.names or procedure in self.names
+        )
+
+
+def issuers_agree(one: str, other: str) -> bool:
+    """Return whether issuers may be one: a name or an ID is common, or one does not say."""
+    if not one or not other:
+        return True
+    pairs = zip_longest(parts_of_issuer(one), parts_of_issuer(other), fillvalue="")
+    known = [(mine, its) for mine, its in pairs if mine and its]
+    return bool(known) and all(mine == its for mine, its in known)
+
+
+def parts_of_issuer(issuer: str) -> list[str]:
+    """Return name and ID of an issuer."""
+    return issuer.split("&")[:2]
 
 
 def one_request(requests: Sequence[OrderedRequest]) -> OrderedRequest | None:
@@ -129,15 +161,15 @@ def with_later(
         each
         for each in kept
         if all(each.is_of_order(new) for new in later if each.placer and each.placer == new.placer)
+        and not any(_moves(each, new) for new in later if new not in kept)
     ]
     return tuple(dict.fromkeys((*left, *later)))
 
 
-def without_taken_back(
-    kept: Sequence[OrderedRequest], taken_back: Sequence[OrderedRequest]
-) -> tuple[OrderedRequest, ...]:
-    """Return the requests of orders that were not taken back."""
-    return tuple(each for each in kept if not any(gone.is_about(each) for gone in taken_back))
+def _moves(kept: OrderedRequest, later: OrderedRequest) -> bool:
+    """Return whether a later request is the kept one, and names other blocks."""
+    same = kept.placer == later.placer != "" and kept.procedure == later.procedure
+    return same and kept.is_of_order(later) and later.blocks not in ((), kept.blocks)
 
 
 def request_item(

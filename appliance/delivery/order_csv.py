@@ -291,7 +291,7 @@ def _order(values: Mapping[str, str], form: str) -> tuple[Order, list[str]]:
     if not values["patient_id"]:
         raise RowError("it has no patient ID")
     left_out = []
-    born, uid = _day(values.get("birth_date", ""), form), values.get("study_uid", "")
+    born, uid = _day(values.get("birth_date", ""), form, date.today()), values.get("study_uid", "")
     if born is None and values.get("birth_date"):
         left_out.append("the date of birth cannot be read and is left out; set orders.date")
     if uid and not is_uid(uid):
@@ -348,8 +348,8 @@ def _name(values: Mapping[str, str]) -> str:
 
 
 @lru_cache(maxsize=65536)
-def _day(cell: str, form: str) -> date | None:
-    found = (day_of_birth(cell, known) for known in ((form,) if form else _DATES))
+def _day(cell: str, form: str, today: date) -> date | None:
+    found = (day_of_birth(cell, known, today) for known in ((form,) if form else _DATES))
     return next((day for day in found if day is not None), None)
 
 

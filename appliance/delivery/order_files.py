@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TypeVar
 
 from appliance.settings.identify import Writing
 from dicom.order import Order
-from dicom.request import OrderedRequest
+from dicom.request import TakenBack
 
 _Each = TypeVar("_Each")
 
@@ -26,6 +26,8 @@ UNENDED_S = 60.0
 """Age in seconds below which a last line without an end is not used: systems write with pauses."""
 FIRST_YEAR = 1850
 """First year of a date of birth: one before it was read wrong."""
+FIRST_TODAY = date(2021, 1, 1)
+"""Day before which a clock is wrong."""
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 """Letter in place of bytes that are no letter."""
 _JOINED = re.compile(r"%[dmyY]%[dmyY]")
@@ -61,13 +63,13 @@ class OrdersRead:
 
     orders: Mapping[str, tuple[Order, ...]]
     problems: tuple[OrderProblem, ...]
-    canceled: Mapping[str, tuple[OrderedRequest, ...]] = field(default_factory=dict)
+    canceled: Mapping[str, tuple[TakenBack, ...]] = field(default_factory=dict)
 
     def of(self, accession: str, writing: Writing | None = None) -> tuple[Order, ...]:
         """Return the orders of an accession by the site's rule of writing; case never counts."""
         return _of(self.orders, accession, writing)
 
-    def canceled_of(self, accession: str, writing: Writing) -> tuple[OrderedRequest, ...]:
+    def canceled_of(self, accession: str, writing: Writing) -> tuple[TakenBack, ...]:
         """Return the requests of an accession that were taken back."""
         return _of(self.canceled, accession, writing)
 
@@ -122,16 +124,20 @@ def _is_utf8(line: bytes) -> bool:
     return broken <= sum(not letter.isascii() for letter in text) - broken
 
 
-def day_of_birth(text: str, form: str) -> date | None:
+def day_of_birth(text: str, form: str, today: date) -> date | None:
     """Return a date of birth; None for one that cannot be read, or that nobody living has.
 
     Numbers without signs between them have all their digits: `strptime` would read 196112 as the
-    second of January.
+    second of January. A year of two digits is none of the future. A day after `today` may be that
+    of another zone, and a clock that lost its time decides nothing.
     """
     with suppress(ValueError):
         day = datetime.strptime(text, form).date()
         whole = not _JOINED.search(form) or day.strftime(form) == text
-        if whole and day.year >= FIRST_YEAR and day <= date.today():
+        if "%y" in form and day > max(today, FIRST_TODAY) + timedelta(days=1):
+            day = day.replace(year=day.year - 100)
+        late = today >= FIRST_TODAY and day > today + timedelta(days=366)
+        if whole and day.year >= FIRST_YEAR and not late:
             return day
     return None
 

@@ -24,14 +24,14 @@ from appliance.delivery.order_standing import (
     MessagePlace,
     OrderEntry,
     by_accession,
+    gone,
     standing,
-    taken_back,
 )
 from appliance.errors import WorklistUnavailableError
 from appliance.settings.orders import Orders
 from dicom.errors import ObjectError
 from dicom.order import Order
-from dicom.request import OrderedRequest
+from dicom.request import TakenBack
 
 MOST_MESSAGE_BYTES = 4 * 2**20
 """Largest file of messages that is read."""
@@ -52,7 +52,7 @@ class _Folder:
     """
 
     files: dict[str, tuple[int, int, _Parsed]] = field(default_factory=dict)
-    standing: tuple[_Listed, _ByAccession[Order], _ByAccession[OrderedRequest]] = ((), {}, {})
+    standing: tuple[_Listed, _ByAccession[Order], _ByAccession[TakenBack]] = ((), {}, {})
 
 
 @lru_cache(maxsize=4)
@@ -98,9 +98,8 @@ def read_hl7(folder: Path, settings: Orders, longest_s: float | None = None) -> 
     listed = tuple(files)
     if kept.standing[0] != listed:
         entries.sort(key=lambda item: item[0])
-        stand = standing(entries)
-        back = taken_back((entry for _, entry in entries), stand)
-        kept.standing = listed, by_accession(stand), back
+        stand, ended = standing(entries)
+        kept.standing = listed, by_accession(stand), gone(ended, stand)
     _, orders, canceled = kept.standing
     return OrdersRead(orders=orders, canceled=canceled, problems=tuple(problems[:MOST_PROBLEMS]))
 

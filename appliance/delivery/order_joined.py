@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from dicom.order import LONGEST_OTHER_ID, Order, texts_in
-from dicom.patients import joined_ids, known_text
-from dicom.request import OrderedRequest, with_later, without_taken_back
+from dicom.order import LONGEST_OTHER_ID, Order, OrderedSpecimen, block_key, texts_in
+from dicom.patients import ids_of, joined_ids, known_text
+from dicom.request import TakenBack, with_later
 
 
 def joined(orders: Sequence[Order], first: Order) -> Order:
@@ -37,14 +37,16 @@ def joined(orders: Sequence[Order], first: Order) -> Order:
 
 
 def brought_up(
-    kept: Order, later: Order | None, canceled: Sequence[OrderedRequest], *, is_written: bool
+    kept: Order, later: Order | None, canceled: Sequence[TakenBack], *, is_written: bool
 ) -> Order:
     """Return a kept order with what came `later`, and without what was taken back.
 
     Facts of the patient that it leaves open are added unless objects of its study are written:
-    all of these state the same.
+    all of these state the same. A message about another patient takes nothing back.
     """
-    requests = without_taken_back(kept.requests, canceled)
+    ids = {number for number, _ in ids_of(kept.patient())}
+    back = [each for each in canceled if not each.patient or each.patient in ids]
+    requests = tuple(r for r in kept.requests if not any(each.is_about(r) for each in back))
     left = {text for each in requests for text in each.asked}
     left |= {text for each in kept.specimens for text in (each.stain, *texts_in(each.stain))}
     gone = {text for each in kept.requests for text in each.asked} - left
@@ -53,11 +55,41 @@ def brought_up(
         kept = replace(kept, requests=requests, asked=asked)
     if later is None:
         return kept
+    specimens = tuple(each for each in kept.specimens if not _is_replaced(each, kept, later))
+    kept = replace(kept, specimens=specimens)
     both = joined((kept, later), kept)
     requests = with_later(kept.requests, later.requests)
     if is_written:
         return replace(kept, specimens=both.specimens, asked=both.asked, requests=requests)
     return replace(both, requests=requests)
+
+
+def _is_replaced(specimen: OrderedSpecimen, kept: Order, later: Order) -> bool:
+    """Return whether later rows of a kept specimen contradict it, and none repeats it.
+
+    A specimen without a stain is that of the orders of its block: those that are left must be told
+    again.
+    """
+    rows = [each for each in later.specimens if each not in kept.specimens]
+    rows = [each for each in rows if _is_row(each, specimen)]
+    if specimen in later.specimens or not all(_contradicts(each, specimen) for each in rows):
+        return False
+    told = {each.placer for each in later.requests} - {""}
+    orders = [each for each in kept.requests if specimen.block in each.blocks]
+    return bool(rows) and (bool(specimen.stain) or all(each.placer in told for each in orders))
+
+
+def _is_row(one: OrderedSpecimen, other: OrderedSpecimen) -> bool:
+    """Return whether two specimens are of one stain, and of one block or container."""
+    same = bool(one.block) and block_key(one.block) == block_key(other.block)
+    same = same or one.container_id == other.container_id != ""
+    return same and one.stain.casefold() == other.stain.casefold()
+
+
+def _contradicts(one: OrderedSpecimen, other: OrderedSpecimen) -> bool:
+    pairs = [(one.specimen_id, other.specimen_id), (one.container_id, other.container_id)]
+    pairs.append((block_key(one.block), block_key(other.block)))
+    return any(a != b for a, b in pairs if a and b)
 
 
 def say_the_same(one: Order, other: Order) -> bool:

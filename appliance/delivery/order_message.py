@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import hl7
@@ -155,8 +155,16 @@ def _accession(order: Sequence[Segment], fields: Sequence[str]) -> tuple[int, st
                 where = repetitions(segment, int(number))[0]
                 # CX has the issuer in another place than EI.
                 issuer = whole(where, 4) if name == "SPM" else entity_issuer(where)
-                return rank, found, fitting(issuer, 3 * LO_LENGTH)
+                return _rank(fields, rank), found, fitting(issuer, 3 * LO_LENGTH)
     return len(fields), "", ""
+
+
+def _rank(fields: Sequence[str], rank: int) -> int:
+    """Place of a field; ORC-2 and OBR-2 are one number, and ORC-3 and OBR-3 are."""
+    segment, _, number = fields[rank].partition("-")
+    if segment not in ("ORC", "OBR") or number not in ("2", "3"):
+        return rank
+    return min(fields.index(each) for each in (f"ORC-{number}", f"OBR-{number}") if each in fields)
 
 
 def _requests(order: Sequence[Segment], blocks: tuple[str, ...]) -> Iterator[OrderedRequest]:
@@ -207,7 +215,7 @@ def _order(head: Sequence[Segment], order: Sequence[Segment], accession: str, is
         patient_id=numbers[0][0],
         issuer=numbers[0][1],
         patient_name=name,
-        patient_birth_date=day_of_birth(part(pid, 7)[:8], "%Y%m%d"),
+        patient_birth_date=day_of_birth(part(pid, 7)[:8], "%Y%m%d", date.today()),
         patient_sex=sex if sex in ("F", "M", "O") else "",
         other_ids=tuple(f"{number}^^^{who}" if who else number for number, who in numbers[1:]),
         accession_issuer=issuer,

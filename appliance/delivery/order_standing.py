@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from typing import NamedTuple, TypeAlias
 
 from appliance.delivery.hl7_fields import Segment, repetitions, whole
 from appliance.delivery.order_change import changed
 from dicom.order import Order, blocks_of, one_patient
-from dicom.request import OrderedRequest
+from dicom.patients import id_of, is_same_id
+from dicom.request import TakenBack, issuers_agree, parts_of_issuer
 
 MessagePlace: TypeAlias = tuple[str, float, str, int]
 """Place of a message among all: its time, that of its file, the file's name, and the line."""
@@ -46,6 +46,11 @@ class AskedTest(NamedTuple):
         if not mine or not its:
             return bool(self.names & other.names)
         return bool(mine & other.names or its & self.names)
+
+    @property
+    def own_names(self) -> frozenset[str]:
+        """Code and text of the test; an alternate, which is that of many stains, stands in."""
+        return frozenset({self.code, self.text} - {""}) or self.names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,17 +88,6 @@ class OrderEntry:
         found = [("placer", self.placer), ("filler", self.filler)]
         return [each for each in found if each[1]] or [("", "")]
 
-    @property
-    def requests(self) -> tuple[OrderedRequest, ...]:
-        """Requests of the order; of one that is taken back, its number and what is asked of it."""
-        if self.order is not None:
-            return self.order.requests
-        asked = tuple(sorted(name for test in self.asked for name in test.names))
-        request = OrderedRequest(
-            placer=self.placer, placer_issuer=self.issuer, filler=self.filler, asked=asked
-        )
-        return (request,)
-
     def is_about(self, other: OrderEntry) -> bool:
         """Return whether this entry is about the order of an earlier one in its own accession.
 
@@ -102,21 +96,39 @@ class OrderEntry:
         """
         if not self._has_number_of(other):
             return False
-        return self._corrects_patient(other) or self._asks_the_same(other)
+        if self.corrects_patient(other):
+            return True
+        return not self._has_other_filler(other) and self._asks_the_same(other)
 
     def is_about_elsewhere(self, other: OrderEntry) -> bool:
         """Return whether this entry may be about the order of one in another accession.
 
         Some number the orders of each message from 1, or write one number for two cases: it may be
-        if it is no new order, and the number has an issuer or the patient is the same. The filler's
-        number alone tells it where the message states no accession of its own.
+        if it is no new order, and the patient is the same. The number of an issuer moves with its
+        tests whoever the patient is. The filler's number alone tells it where the message states no
+        accession of its own.
         """
         if self.is_new or not self._has_number_of(other) or not self._asks_the_same(other):
             return False
-        if self.placer and other.placer and self.issuer and other.issuer:
-            return True
-        known = bool(self.placer and other.placer) or (bool(self.filler) and self.is_weaker(other))
-        return known and self.patient == other.patient
+        moves = self.order is not None and bool(self.asked) and not self.is_weaker(other)
+        # A filler's number that is the accession is corrected with it.
+        is_case = all(each.filler == each.accession.casefold() for each in (self, other))
+        if self._has_other_filler(other) and not (moves and is_case):
+            return False
+        issued = bool(self.placer and other.placer and self.issuer and other.issuer)
+        if not self.is_of_patient(other):
+            # A message about an order that is taken back may leave the patient out.
+            return issued and (moves or not self.patient)
+        return bool(self.placer and other.placer) or (bool(self.filler) and self.is_weaker(other))
+
+    def is_of_patient(self, other: OrderEntry) -> bool:
+        """Return whether two entries are of one patient."""
+        if self.order is None or other.order is None:
+            return self.patient == other.patient
+        mine, its = self.order.patient(), other.order.patient()
+        # A person may have another name since; those of two issuers are two.
+        same = mine.is_known and is_same_id(id_of(mine), id_of(its))
+        return same or one_patient((self.order, other.order))
 
     def is_weaker(self, other: OrderEntry) -> bool:
         """Return whether the other has its accession from a field that comes before."""
@@ -124,18 +136,22 @@ class OrderEntry:
 
     def _has_number_of(self, other: OrderEntry) -> bool:
         if self.placer and other.placer:
-            return self.placer == other.placer and _issuers_agree(self.issuer, other.issuer)
+            return self.placer == other.placer and issuers_agree(self.issuer, other.issuer)
         if self.placer or other.placer:
             # A new order with the filler's number alone may be another one of the case.
             return not self.is_new and self.filler == other.filler != "" and self._may_share(other)
         return self.filler == other.filler
+
+    def _has_other_filler(self, other: OrderEntry) -> bool:
+        return "" not in (self.filler, other.filler) and self.filler != other.filler
 
     def _may_share(self, other: OrderEntry) -> bool:
         """Return whether the blocks of two orders, as far as they name any, have one in common."""
         blocks = [{*blocks_of(each.order.specimens)} for each in (self, other) if each.order]
         return len(blocks) < 2 or not all(blocks) or bool(blocks[0] & blocks[1])
 
-    def _corrects_patient(self, other: OrderEntry) -> bool:
+    def corrects_patient(self, other: OrderEntry) -> bool:
+        """Return whether this change of an order names another patient."""
         if not self.placer or self.is_new or self.order is None or other.order is None:
             return False
         # A system may list the IDs of one patient in another order, or some of them alone.
@@ -160,11 +176,14 @@ class OrderEntry:
     def completed_by(self, other: OrderEntry) -> OrderEntry:
         """Return a change with what it does not state and the order that it changes does.
 
-        An accession from a weaker field moves nothing: status messages leave the field out.
+        An accession from a weaker field moves nothing: status messages leave the field out. The
+        order of another patient's case tells nothing.
         """
         if self.is_new or self.order is None or other.order is None:
             return self
         here = self.accession.casefold() == other.accession.casefold()
+        if not here and not self.is_of_patient(other):
+            return self.alone()
         stays = here or self.is_weaker(other)
         # The issuer stands beside the field that is not used.
         mine = self.order if here or not stays else replace(self.order, accession_issuer="")
@@ -181,12 +200,44 @@ class OrderEntry:
             order=changed(mine, other.order, accession if stays else "", same),
         )
 
+    def ended_by(self, by: OrderEntry, moved_to: Iterable[str]) -> Iterator[TakenBack]:
+        """Yield what of this order another entry takes back, or moves to another accession.
 
-def standing(entries: Iterable[tuple[MessagePlace, OrderEntry]]) -> list[OrderEntry]:
-    """Return the orders that stand, of entries from the first message to the last.
+        A message about another patient takes nothing of a kept order.
+        """
+        if (by.patient and not by.is_of_patient(self)) or (
+            by.order is not None and self.accession.casefold() in moved_to
+        ):
+            return
+        is_whole = by.order is not None or not by.asked
+        tests = [t for t in self.asked if is_whole or any(t.is_same(each) for each in by.asked)]
+        yield from self.taken_back(tests)
 
-    Orders of one message stand side by side, but one that is taken back is gone.
+    def taken_back(self, tests: Iterable[AskedTest]) -> Iterator[TakenBack]:
+        """Yield the requests of some tests as they are taken back; one without a name for all."""
+        for names in [test.own_names for test in tests] or [frozenset[str]()]:
+            yield TakenBack(
+                patient=self.patient,
+                placer=self.placer,
+                placer_issuer=self.issuer,
+                filler=self.filler,
+                names=names,
+            )
+
+
+_Ended: TypeAlias = tuple[str, TakenBack]
+"""What was taken back, with its accession, case-folded."""
+
+
+def standing(
+    entries: Iterable[tuple[MessagePlace, OrderEntry]],
+) -> tuple[list[OrderEntry], list[_Ended]]:
+    """Return the orders that stand, of entries from the first message to the last, and what ended.
+
+    Orders of one message stand side by side, but one that is taken back is gone. The first message
+    of an order that is taken back may be gone: then the numbers are those of the last one.
     """
+    ended: list[_Ended] = []
     first: dict[tuple[str, str, str], int] = {}
     found = _Found()
     for message, entry in entries:
@@ -198,13 +249,20 @@ def standing(entries: Iterable[tuple[MessagePlace, OrderEntry]]) -> list[OrderEn
         # A change that asks for nothing is about what its own message asks for, too.
         changed_ones = replaced if entry.asked else about
         made = [entry.completed_by(found.entries[known][1]) for known in changed_ones]
+        moved_to = {each.accession.casefold() for each in made}
         for known in replaced:
-            del found.entries[known]
+            other = found.remove(known)
+            back = other.ended_by(entry, moved_to)
+            ended += ((other.accession.casefold(), each) for each in back)
+        if entry.order is None:
+            back = entry.taken_back(sorted(entry.asked))
+            ended += ((entry.accession.casefold(), each) for each in back)
         several = dict.fromkeys(made) if len(made) > 1 else made or [entry.alone()]
         for each in several if entry.order is not None else ():
             first.setdefault(each.place, first[entry.place])
             found.add(message, each)
-    return sorted((each for _, each in found.entries.values()), key=lambda each: first[each.place])
+    stand = [each for _, each in found.entries.values()]
+    return sorted(stand, key=lambda each: first[each.place]), ended
 
 
 class _Found:
@@ -216,33 +274,56 @@ class _Found:
     def __init__(self) -> None:
         self.entries: dict[int, tuple[MessagePlace, OrderEntry]] = {}
         self._groups: dict[_Group, list[int]] = defaultdict(list)
+        self._cases: dict[_Group, Counter[str]] = defaultdict(Counter)
         self._count = 0
 
     def add(self, message: MessagePlace, entry: OrderEntry) -> None:
         """Let an order stand."""
         self.entries[self._count] = message, entry
-        for group in (*_in_accession(entry), *_elsewhere(entry)):
+        for group in (*_in_accession(entry), *_of_patient(entry), *_of_issuer(entry)):
             self._groups[group].append(self._count)
+        for group in _of_issuer(entry):
+            self._cases[group][entry.accession.casefold()] += 1
         self._count += 1
+
+    def remove(self, known: int) -> OrderEntry:
+        """Let an order stand no longer, and return it."""
+        _, entry = self.entries.pop(known)
+        for group in _of_issuer(entry):
+            cases, accession = self._cases[group], entry.accession.casefold()
+            cases[accession] -= 1
+            if not cases[accession]:
+                del cases[accession]
+        return entry
 
     def about(self, entry: OrderEntry) -> list[int]:
         """Return the orders that an entry is about: one of its own accession before all others."""
         here = self._known(_in_accession(entry))
         mine = [known for known in here if entry.is_about(self.entries[known][1])]
         if mine or entry.is_new:
-            return self._sure(entry, mine)
-        others = [
-            known
-            for known in self._known(_elsewhere(entry))
-            if entry.is_about_elsewhere(self.entries[known][1])
-        ]
-        of_patient = [k for k in others if self.entries[k][1].patient == entry.patient]
-        others = of_patient or others
+            return self._sure(entry, self._of_filler(entry, mine))
+        others = self._elsewhere(entry, _of_patient(entry))
+        if not others and all(len(self._cases.get(each, ())) < 2 for each in _of_issuer(entry)):
+            others = self._elsewhere(entry, _of_issuer(entry))
         found = [self.entries[known][1] for known in others]
         cases = {each.accession.casefold() for each in found}
         # The number is that of several cases: an issued one that stands alone is about all.
         told = all(entry.is_weaker(each) and entry.issuer for each in found)
-        return others if told or len(cases) == 1 else []
+        return self._of_filler(entry, others) if told or len(cases) == 1 else []
+
+    def _elsewhere(self, entry: OrderEntry, groups: Iterable[_Group]) -> list[int]:
+        return [
+            known
+            for known in self._known(groups)
+            if entry.is_about_elsewhere(self.entries[known][1])
+        ]
+
+    def _of_filler(self, entry: OrderEntry, found: list[int]) -> list[int]:
+        """Return the orders that have the filler's number, too, where some do."""
+        if any(entry.corrects_patient(self.entries[known][1]) for known in found):
+            return found
+        same = [known for known in found if entry.filler == self.entries[known][1].filler != ""]
+        return same or found
 
     def _sure(self, entry: OrderEntry, found: list[int]) -> list[int]:
         """Return orders but for those by the filler's number alone, where it is that of several.
@@ -273,28 +354,17 @@ def by_accession(entries: Iterable[OrderEntry]) -> Mapping[str, tuple[Order, ...
     return {accession: tuple(dict.fromkeys(each)) for accession, each in orders.items()}
 
 
-def taken_back(
-    entries: Iterable[OrderEntry], stand: Sequence[OrderEntry]
-) -> Mapping[str, tuple[OrderedRequest, ...]]:
-    """Return the requests of orders that do not `stand` any more, by accession, case-folded.
-
-    They were canceled, or have another accession now. The first message of an order that is taken
-    back may be gone: then the numbers are those of the last one.
-    """
-    standing_now: dict[str, list[OrderedRequest]] = defaultdict(list)
-    for entry in stand:
-        standing_now[entry.accession.casefold()] += entry.requests
-    left = set(map(id, stand))
-    gone: dict[str, list[OrderedRequest]] = defaultdict(list)
-    for entry in entries:
-        if id(entry) not in left:
-            accession = entry.accession.casefold()
-            gone[accession] += (
-                each
-                for each in entry.requests
-                if not any(each.is_about(other) for other in standing_now.get(accession, ()))
-            )
-    return {accession: tuple(dict.fromkeys(each)) for accession, each in gone.items() if each}
+def gone(
+    ended: Iterable[_Ended], stand: Sequence[OrderEntry]
+) -> Mapping[str, tuple[TakenBack, ...]]:
+    """Return what `ended` and is not asked for again by orders that `stand`, by accession."""
+    asked_now = by_accession(stand)
+    found: dict[str, dict[TakenBack, None]] = defaultdict(dict)
+    for accession, back in dict.fromkeys(ended):
+        orders = asked_now.get(accession, ())
+        if not any(back.is_about(each) for order in orders for each in order.requests):
+            found[accession][back] = None
+    return {accession: tuple(each) for accession, each in found.items()}
 
 
 def _in_accession(entry: OrderEntry) -> list[_Group]:
@@ -302,23 +372,12 @@ def _in_accession(entry: OrderEntry) -> list[_Group]:
     return [(number, "accession", entry.accession.casefold()) for number in entry.numbers]
 
 
-def _elsewhere(entry: OrderEntry) -> list[_Group]:
-    """Groups of the orders of an entry's number that are of its patient, or of its issuer."""
-    return [
-        *((number, "patient", entry.patient) for number in entry.numbers),
-        *((("placer", entry.placer), "issuer", each) for each in _parts(entry.issuer) if each),
-    ]
+def _of_patient(entry: OrderEntry) -> list[_Group]:
+    """Groups of the orders of an entry's number that are of its patient."""
+    return [(number, "patient", entry.patient) for number in entry.numbers]
 
 
-def _parts(issuer: str) -> list[str]:
-    """Name and ID of an issuer."""
-    return issuer.split("&")[:2]
-
-
-def _issuers_agree(one: str, other: str) -> bool:
-    """Return whether issuers may be one: a name or an ID is common, or one does not say."""
-    if not one or not other:
-        return True
-    pairs = zip_longest(_parts(one), _parts(other), fillvalue="")
-    known = [(mine, its) for mine, its in pairs if mine and its]
-    return bool(known) and all(mine == its for mine, its in known)
+def _of_issuer(entry: OrderEntry) -> list[_Group]:
+    """Groups of the orders of an entry's placer's number that are of its issuer."""
+    parts = parts_of_issuer(entry.issuer) if entry.placer else ()
+    return [(("placer", entry.placer), "issuer", each) for each in parts if each]

@@ -38,7 +38,7 @@ from dicom.order import (
     names_several,
     one_patient,
 )
-from dicom.request import OrderedRequest
+from dicom.request import TakenBack
 from dicom.study import StudyFacts
 from dicom.uids import deterministic_uid
 from dicom.worklist import find_orders
@@ -65,7 +65,7 @@ class Answer:
     note: str = ""
     conflict: tuple[Order, ...] = ()
     problems: tuple[str, ...] = ()
-    canceled: tuple[OrderedRequest, ...] = ()
+    canceled: tuple[TakenBack, ...] = ()
 
 
 def order_of(accession: str, settings: Settings) -> tuple[StudyFacts | None, str]:
@@ -173,14 +173,10 @@ def ask_orders(accession: str, settings: Settings) -> Answer:
     if kept is None or kept.order is None:
         found = answer if answer.order is None else _keep(accession, answer, settings)
         return replace(found, problems=problems)
-    if answer.order is None or one_patient((kept.order, answer.order), settings.patients.merged):
-        written = ArtifactKey.of("study", uid=kept.order.uid)
-        order = brought_up(
-            kept.order,
-            answer.order,
-            answer.canceled,
-            is_written=ArtifactStore(settings.artifacts_dir).has(written),
-        )
+    written = ArtifactKey.of("study", uid=kept.order.uid)
+    is_written = ArtifactStore(settings.artifacts_dir).has(written)
+    if answer.order is None or _goes_with(answer.order, kept.order, is_written, settings):
+        order = brought_up(kept.order, answer.order, answer.canceled, is_written=is_written)
         if not say_the_same(order, kept.order):
             _keep(accession, replace(kept, order=order), settings)
         if answer.order is not None:
@@ -191,6 +187,16 @@ def ask_orders(accession: str, settings: Settings) -> Answer:
     answer = _keep(accession, answer, settings)
     note = ". ".join(each for each in (changed, answer.note) if each)
     return replace(answer, note=note, problems=problems)
+
+
+def _goes_with(later: Order, kept: Order, is_written: bool, settings: Settings) -> bool:
+    """Return whether a later order is of the kept one's patient.
+
+    An ID in place of a placeholder is a correction where objects state the placeholder.
+    """
+    if is_written and later.patient().is_known and not kept.patient().is_known:
+        return False
+    return one_patient((kept, later), settings.patients.merged)
 
 
 def _sources(settings: Settings) -> list[str]:
@@ -212,7 +218,7 @@ def _ask(accession: str, settings: Settings, longest_s: float | None = None) -> 
             raise WorklistUnavailableError(f"worklist: {err}") from err
         found += sorted(answers, key=lambda each: (each.uid, each.study_id) if each else ("", ""))
     problems: list[OrderProblem] = []
-    canceled: list[OrderedRequest] = []
+    canceled: list[TakenBack] = []
     for read in _files(settings, longest_s):
         found += read.of(accession, settings.identify.writing)
         problems += read.problems

@@ -370,6 +370,57 @@ def test_a_message_about_one_case_ends_no_other_cases_order(tmp_path: Path) -> N
     assert left("e", *two, ("SC 1^LIS - HER2" + CASE.format("S3"), other)) == ["s1", "s3"]
 
 
+OTHER = PID.replace("4711", "815").replace("Müller", "Huber").replace("77^", "78^")
+
+
+@pytest.mark.parametrize("issuer", ["", "^LIS"])
+@pytest.mark.parametrize(
+    ("field", "status", "pid"),
+    [
+        *((field, status, OTHER) for field in ("18", "3") for status in ("SC", "CA")),
+        ("3", "SC", PID),
+        ("3", "CA", PID),
+        # The same ID of another hospital.
+        ("18", "SC", PID.replace("KLINIK&1.2.3", "NORD&1.2.4").replace("Müller", "Huber")),
+    ],
+)
+def test_a_message_about_another_case_tells_and_ends_nothing_of_this_one(
+    field: str, status: str, pid: str, issuer: str, tmp_path: Path
+) -> None:
+    """It has no OBR, and its accession from the filler's number of the ORC."""
+    first = (
+        f"NW 1{issuer} F1 HER2" + CASE.format("S1") if field == "18" else f"NW 1{issuer} S1 HER2"
+    )
+    put(tmp_path, "1.hl7", message("OML^O21", *ordered(first)))
+    before = read(tmp_path).of("S1")
+    text = message("OML^O21", f"ORC|{status}|1{issuer}|S9||IP", at="20261121", pid=pid)
+    put(tmp_path, "2.hl7", text)
+    found = read(tmp_path)
+    assert (found.of("S1"), len(before)) == (before, 1)
+    told = [(each.patient_id, each.requests) for each in found.of("S9")]
+    assert told == ([("815" if pid == OTHER else "4711", ())] if status == "SC" else [])
+
+
+@pytest.mark.parametrize("issuer", ["", "^LIS"])
+@pytest.mark.parametrize("obr", ["", "\rOBR|1|C1|F2|" + "|" * 14 + "S1"])
+def test_of_orders_of_one_number_the_fillers_number_tells_which_is_meant(
+    obr: str, issuer: str, tmp_path: Path
+) -> None:
+    new = (f"NW C1{issuer} {each}" + CASE.format("S1") for each in ("F1 HER2", "F2 ER"))
+    put(tmp_path, "1.hl7", message("OML^O21", *ordered(*new)))
+    before = read(tmp_path).of("S1")
+    for control, left in (("SC", ["ER", "HER2"]), ("CA", ["HER2"])):
+        changed = f"ORC|{control}|C1{issuer}|F2||IP{obr}"
+        put(tmp_path, "2.hl7", message("OML^O21", changed, at="20261121"))
+        found = read(tmp_path)
+        assert asked_of(found, "S1") == left
+        assert set(found.of("S1")) <= set(before)
+    # A number that none of them has is that of another order.
+    changed = f"ORC|CA|C1{issuer}|F3||IP{obr.replace('F2', 'F3')}"
+    put(tmp_path, "2.hl7", message("OML^O21", changed, at="20261121"))
+    assert read(tmp_path).of("S1") == before
+
+
 CASE = "|" * 14 + "{}"
 """Fields after OBR-4 up to the accession in OBR-18."""
 
@@ -602,6 +653,33 @@ def test_thousands_of_orders_of_one_number_are_not_compared_with_each_other(
     assert sorted(found.orders.keys() - read(tmp_path / "in").orders.keys()) == ["s7"]
     (tmp_path / "in" / "later.hl7").unlink()
     assert read(tmp_path / "in").orders == found.orders
+
+
+def test_a_number_of_many_cases_is_not_looked_for_in_each_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = 0
+    is_about_elsewhere = OrderEntry.is_about_elsewhere
+
+    def counted(self: OrderEntry, other: OrderEntry) -> bool:
+        nonlocal compared
+        compared += 1
+        return is_about_elsewhere(self, other)
+
+    monkeypatch.setattr(OrderEntry, "is_about_elsewhere", counted)
+    texts = [
+        message(
+            "OML^O21",
+            *ordered(f"{control} 1^LIS - HER2" + CASE.format(f"{case}{number}")),
+            at=f"202611{day}",
+            pid=PID.replace("4711", f"{case}{number}"),
+        )
+        for control, case, day in (("NW", "S", 20), ("SC", "T", 21))
+        for number in range(200)
+    ]
+    put(tmp_path, "all.hl7", "".join(texts))
+    assert len(read(tmp_path).orders) == 400
+    assert compared <= 400
 
 
 @pytest.mark.parametrize(

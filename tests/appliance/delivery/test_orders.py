@@ -18,6 +18,7 @@ from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.order_stains import asked_stains
 from appliance.delivery.orders import (
     ask_orders,
+    kept_order,
     order_of,
     ordered_specimen,
     told_by,
@@ -410,6 +411,136 @@ def test_what_an_order_tells_later_is_stated(lab: Laboratory) -> None:
     lab.table()
     (patient,) = ordered_for("S26-1", lab.settings, WORDS).patients
     assert (patient.name, patient.stains) == ("Müller^Jana", ("HE", "HER2"))
+
+
+HER2, ER = "H2^HER2 IHC^L", "E^ER IHC^L"
+BILLED = "^99^IHC stain^C"
+"""One billing text of several stains."""
+
+
+@pytest.mark.parametrize(
+    ("kept", "gone", "change", "left"),
+    [
+        ((HER2 + BILLED, ER + BILLED), 1, ("CA", "P-1^HIS", "", HER2 + BILLED), ["ER IHC"]),
+        ((HER2 + BILLED, ER + BILLED), 2, ("CA", "P-1^HIS", "", HER2 + BILLED), ["ER IHC"]),
+        # One order of two tests, taken back by the code of one.
+        ((f"{HER2}\rOBR|2|P-1^HIS|F-1|{ER}",), 0, ("CA", "P-1^HIS", "", "E^^L"), ["HER2 IHC"]),
+        ((HER2, ER), 0, ("CA", "P-1^HIS", "", ""), []),
+        # Of another patient, or with another number of the filler.
+        ((HER2,), 0, ("SC", "P-1^HIS", "", HER2, "815", "S9"), ["HER2 IHC"]),
+        ((HER2,), 1, ("CA", "P-1^HIS", "", "", "815"), ["HER2 IHC"]),
+        ((HER2,), 1, ("CA", "P-1^HIS", "F-9", HER2), ["HER2 IHC"]),
+        # It has another accession now.
+        ((HER2,), 0, ("XO", "P-1^HIS", "", HER2, "4711", "S9"), []),
+        ((HER2,), 1, ("CA", "P-1^HIS^1.2.3^ISO", "", HER2), []),
+    ],
+)
+def test_only_what_is_taken_back_leaves_the_kept_order(
+    kept: tuple[str, ...], gone: int, change: tuple[str, ...], left: list[str], lab: Laboratory
+) -> None:
+    """The first `gone` messages are away when the change comes."""
+
+    def put(
+        number: int,
+        control: str,
+        placer: str,
+        filler: str,
+        test: str,
+        patient: str = "4711",
+        accession: str = "S1",
+    ) -> Path:
+        head = HL7.partition("ORC")[0].replace("20261120", f"2026112{number}")
+        obr = f"OBR|1|{placer}|{filler}|{test}".replace("\r", "|" * 14 + f"{accession}\r")
+        obr += "|" * 14 + accession
+        file = lab.hl7 / f"{number}.hl7"
+        orc = f"ORC|{control}|{placer}|{filler}\r"
+        lab.write(file, f"{head.replace('4711', patient)}{orc}{obr}\r")
+        return file
+
+    (lab.hl7 / "one.hl7").unlink()
+    lab.table()
+    files = [put(at, "NW", "P-1^HIS", "F-1", test) for at, test in enumerate(kept)]
+    ask_orders("S1", lab.settings)
+    for file in files[:gone]:
+        file.unlink()
+    put(9, *change)
+    ask_orders("S1", lab.settings)
+    order = kept_order("S1", lab.settings)
+    assert order is not None
+    assert [each.procedure for each in order.requests] == left
+    assert [text for text in order.asked if text in ("HER2 IHC", "ER IHC")] == left
+
+
+def test_an_id_in_place_of_a_placeholder_that_was_converted_is_told(lab: Laboratory) -> None:
+    lab.table()
+    lab.message(HL7.replace("4711", "UNKNOWN"))
+    first = ask_orders("S26-1", lab.settings).order
+    assert first is not None
+    store = ArtifactStore(lab.settings.artifacts_dir)
+    with store.writing(ArtifactKey.of("study", uid=first.uid)) as folder:
+        (folder / "scanned.txt").write_text("2026-01-01T00:00:00")
+    lab.message(HL7)
+    assert "another patient than before" in ask_orders("S26-1", lab.settings).note
+    study, _ = order_of("S26-1", lab.settings)
+    assert study is not None and (study.patient_id, study.uid != first.uid) == ("4711", True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "ids"),
+    [
+        (("A1;HER2;SP-1A;G-1B",), ("SP-1A", "G-1B")),
+        (("A1;HER2;SP-1;G-2",), ("SP-1", "G-2")),
+        # A slide that was cut later; a row without its container; the rows of other slides.
+        (("A1;HER2;SP-1;G-1", "A1;HER2;SP-1;G-2"), None),
+        (("A1;HER2;SP-1;",), ("SP-1", "G-1")),
+        (("A1;HE;SP-1;G-9", "B1;HER2;SP-9;G-9"), ("SP-1", "G-1")),
+        (("B1;HER2;SP-1;G-1",), None),
+    ],
+)
+def test_a_corrected_row_replaces_the_kept_specimen(
+    rows: tuple[str, ...], ids: tuple[str, str] | None, lab: Laboratory
+) -> None:
+    head = "Accession;Patient ID;Block;Stain;Specimen;Container\n"
+    (lab.hl7 / "one.hl7").unlink()
+    for each in (("A1;HER2;SP-1;G-1",), rows):
+        lab.write(lab.csv, head + "".join(f"S26-1;4711;{row}\n" for row in each))
+        ask_orders("S26-1", lab.settings)
+    specimen = ordered_specimen("S26-1", "A1", "HER2", lab.settings)
+    assert (specimen and (specimen.specimen_id, specimen.container_id)) == ids
+
+
+@pytest.mark.parametrize(
+    ("changes", "block", "ids"),
+    [
+        ((("XO", "P-1", "S26-1;A1;9", "C2"),), "A1", ("P-1", "S26-1;A1;9")),
+        ((("XO", "P-1", "S26-1;B1", "C1"),), "B1", ("P-1", "S26-1;B1")),
+        ((("XO", "P-1", "S26-1;B1", "C1"),), "A1", ("", None)),
+        (
+            (("CA", "P-1", "S26-1;A1", "C1"), ("NW", "P-2", "S26-1;A1;9", "C2")),
+            *("A1", ("P-2", "S26-1;A1;9")),
+        ),
+        # Another order of the block has another slide.
+        ((("NW", "P-2", "S26-1;A1;9", "C2"),), "A1", ("", None)),
+    ],
+)
+def test_a_change_of_an_order_replaces_its_specimen_and_its_block(
+    changes: tuple[tuple[str, ...], ...],
+    block: str,
+    ids: tuple[str, str | None],
+    lab: Laboratory,
+) -> None:
+    lab.table()
+    (lab.hl7 / "one.hl7").unlink()
+    head = HL7.partition("ORC")[0]
+    for number, change in enumerate((("NW", "P-1", "S26-1;A1", "C1"), *changes)):
+        control, placer, specimen, container = change
+        obr = f"OBR|1|{placer}||HER2^HER2 IHC^L" + "|" * 14 + "S26-1"
+        text = f"{head.replace('20261120', f'2026112{number}')}ORC|{control}|{placer}\r{obr}\r"
+        lab.write(lab.hl7 / f"{number}.hl7", f"{text}SPM|1|{specimen}\rSAC|||{container}\r")
+        ask_orders("S26-1", lab.settings)
+    found = ordered_specimen("S26-1", block, "HER2", lab.settings)
+    request, _ = answered_request("S26-1", block, "HER2", lab.settings)
+    assert (request.placer, found and found.specimen_id) == ids
 
 
 def test_an_order_that_is_taken_back_leaves_the_kept_one(lab: Laboratory) -> None:
