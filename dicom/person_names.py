@@ -19,10 +19,16 @@ _HYPHENS = re.compile(r"[\s\-‐‑‒–]+")
 _TITLE = (
     r"(?:(?:univ\W*)?prof(?:essor(?:in)?)?|dres|dr|priv\W*doz|pd(?=\W+dr)|ph\W?d"
     r"|dipl\W*(?:ing|med|biol|chem|phys|psych|inform|kfm|kffr))\b"
-    r"(?:\W+(?:(?:med|dent|vet|habil|rer|jur|oec|theol|ing|fh|h\W?c|univ|mult)\b|(?:nat|phil|pol|sc)\.))*"
+    r"(?:\W+(?:(?:med|dent|vet|habil|rer|jur|oec|theol|ing|fh|h\W?c|univ|mult)%s|(?:nat|phil|pol|sc)\.))*"
 )
-_TITLES = re.compile(rf"^(?:{_TITLE}\W+)+(?=\w)|(?<=\w)(?:\W+{_TITLE})+\W*$", re.IGNORECASE)
-"""Titles at the ends of a component, where tables write them; a name is left."""
+_TITLES, _DOTTED = (
+    re.compile(rf"^(?:{each}\W+)+(?=\w)|(?<=\w)(?:\W+{each})+\W*$", re.IGNORECASE)
+    for each in (_TITLE % r"\b", _TITLE % r"\.")
+)
+"""Titles at the ends of a component, where tables write them; a name is left.
+
+In `_DOTTED` a word behind a title is one by its dot alone: Vet and Ing are names, too.
+"""
 _FAMILY, _GIVEN, _MIDDLE, _PREFIX = range(4)
 
 
@@ -59,7 +65,9 @@ def _untitled(text: str) -> str:
 
 def _untitled_words(name: str) -> list[str]:
     """Return the words of a name without titles. ``Prof Anna`` has the family's name Prof."""
-    left = _untitled(name).split()
+    if len(left := _untitled(name).split()) > 1:
+        return left
+    left = _DOTTED.sub("", name).split()
     return left if len(left) > 1 or "." in name else name.split()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlmodel import col, select
 
 from appliance.domain import QuarantineReason, Stain
-from appliance.errors import SlideError
+from appliance.errors import ArtifactDamagedError, SlideError
 from appliance.intake.block import make_ready, reopen
 from appliance.intake.patients import PATIENTS_DIFFER, Patient, combined, held_for
 from appliance.ledger.blocks import pairing_of
@@ -73,8 +73,12 @@ def let_merged_go(tx: Transaction, settings: Settings, now: float) -> None:
         overruled = set(json.loads(case.overruled))
         if case.reason == PATIENTS_DIFFER:
             overruled.add(PATIENTS_DIFFER)
-        elif not _is_written_again(tx, case, slides, settings):
-            continue
+        else:
+            try:
+                if not _is_written_again(tx, case, slides, settings):
+                    continue
+            except ArtifactDamagedError:  # the kept order of one case stops no other
+                continue
         reopen(tx, case, "merged", {}, now)
         case.overruled = json.dumps(sorted(overruled))
         make_ready(tx, case, now)

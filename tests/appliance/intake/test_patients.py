@@ -136,12 +136,14 @@ SAME_NAMES = [
     *((f"Meier^{name}", "Meier^Anna") for name in ("Anna Dr.", "Dr. Anna", "Anna, Ph.D.")),
     *(("Meier Dr.^Anna", "Meier, Anna"), ("Dr. Meier", "Meier^Anna"), ("Prof^Anna", "PROF^Anna")),
     ("Univ.-Prof. Dr. h.c. mult. Meier^Anna", "Dr. rer. nat. Meier^Anna"),
+    *((f"Dr. {word} Anna", "Anna Meier") for word in ("vet.", "med.")),
 ]
 OTHER_NAMES = [
     *(("Müller^A", "Miller^A"), ("Meier^A", "Meier^Anna"), ("Smith^John^Q", "Smith^John^Robert")),
     *(("Meier^Anna Maria", "Meier^Anna^Eva"), ("Meier^Anna Maria", "Meier^Maria^Anna")),
     *(("M^Anna", "Meier^Anna"), ("Doe^Jane M", "Doe^June^Mary"), ("O'Brien^M", "Brien^M")),
     *(("Prof^Anna", "Huber^Anna"), ("Prof, Anna", "Huber^Anna"), ("Dr. Meier^A", "Dr. Huber^A")),
+    *((f"Dr. {word} Anna", "Anna Meier") for word in ("Vet", "Ing", "Med")),
     *(("Meier^Phil Jan", "Meier^Jan"), ("Meier^Prof. Phil", "Meier^Anna"), ("Drach^A", "Ach^A")),
     *(
         ("山田^花子", "山本^花子"),

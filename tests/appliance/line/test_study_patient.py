@@ -86,17 +86,21 @@ def test_an_order_that_changed_since_its_slides_were_identified_holds_the_case(
 
 
 @pytest.mark.parametrize(
-    ("merged", "code", "state"),
+    ("merged", "code", "damaged", "state"),
     [
-        ((("P-1", "P-9"),), "advanced", CaseState.HELD),
-        ((("P-1", "P-2"),), "advanced", CaseState.READY),
-        ((("P-1", "P-2"),), "corrected", CaseState.HELD),
+        ((("P-1", "P-9"),), "advanced", False, CaseState.HELD),
+        ((("P-1", "P-2"),), "advanced", False, CaseState.READY),
+        ((("P-1", "P-2"),), "corrected", False, CaseState.HELD),
+        ((("P-1", "P-2"),), "advanced", True, CaseState.HELD),
     ],
 )
 def test_a_merge_in_the_settings_lets_a_case_that_is_held_for_its_study_go(
-    bench: Bench, merged: tuple[tuple[str, ...], ...], code: str, state: CaseState
+    bench: Bench, merged: tuple[tuple[str, ...], ...], code: str, damaged: bool, state: CaseState
 ) -> None:
-    """A person's score would be lost: the case waits for a person."""
+    """A person's score would be lost: the case waits for a person.
+
+    A kept order that is damaged stops neither the others of the transaction nor the start.
+    """
     then = bench.order("P-1")
     bench.order("P-2")
     ledger = Ledger(bench.settings.ledger_url)
@@ -115,6 +119,8 @@ def test_a_merge_in_the_settings_lets_a_case_that_is_held_for_its_study_go(
         tx.advance(case, CaseState.SCORED, now=0.0, code=code)
         hold(tx, case, STUDY_DIFFERS, {"stain": "HE", "what": "patient ID"}, 0.0)
     settings = bench.settings.model_copy(update={"patients": Patients(merged=merged)})
+    for order in settings.artifacts_dir.rglob("order.json") if damaged else ():
+        order.write_text("")
     with ledger.transaction() as tx:
         let_merged_go(tx, settings, 1.0)
         (case,) = tx.cases()
