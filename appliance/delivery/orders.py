@@ -23,7 +23,7 @@ from appliance.delivery.order_files import OrderProblem, OrdersRead
 from appliance.delivery.order_hl7 import read_hl7
 from appliance.delivery.order_joined import brought_up, joined, say_the_same
 from appliance.delivery.order_stains import stain_codes
-from appliance.errors import WorklistUnavailableError
+from appliance.errors import ArtifactDamagedError, WorklistUnavailableError
 from appliance.settings.installation import installation_salt
 from appliance.settings.settings import Settings
 from appliance.settings.tls import Worklist
@@ -325,7 +325,10 @@ def orders_made_with_salt(accession: str, settings: Settings) -> list[ArtifactKe
 
     Such a study is made with the salt of the state folder.
     """
-    known = list(_revisions(accession, settings))
+    try:
+        known = list(_revisions(accession, settings))
+    except (ValueError, LookupError, TypeError, OSError, ArtifactDamagedError):
+        return []  # one that cannot be read names no study
     orders = [each.order for each in known if each.order is not None]
     salt = installation_salt(settings.state_dir)
     patients = {"", *(order.patient_id for order in orders)}

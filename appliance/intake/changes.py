@@ -169,8 +169,9 @@ def _end_arrival(tx: Transaction, row: SlideRow, change: Change, now: float) -> 
         params = {"slide": "" if main is None else main.subject}
         set_reason(row)
         tx.advance(row, SlideState.SUPERSEDED, now=now, code=change.kind, params=params)
-        if change.kind == "renamed":
-            _set_signature(tx, row, NO_SIGNATURE)  # any file that comes under this path is new
+        if change.kind in ("renamed", "channel"):
+            # Any file that comes under this path is new, also once the set that names it is gone.
+            _set_signature(tx, row, NO_SIGNATURE)
         _leave_case(tx, row, now)
         return
     if change.kind in ("gone", "no-base"):

@@ -19,7 +19,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session
 
 from appliance.ledger.lock import LOCK_SLICE_MS, WriteLock
-from appliance.ledger.queries import CLOCK_DOUBTED, LEDGER
+from appliance.ledger.queries import BEGUN_ANEW, CLOCK_DOUBTED, LEDGER
 from appliance.ledger.schema import create_or_check
 from appliance.ledger.transaction import Transaction
 from appliance.ledger.trouble import told
@@ -41,7 +41,12 @@ class Ledger:
     """
 
     def __init__(
-        self, url: str, stop: threading.Event | None = None, clock: WallClock | None = None
+        self,
+        url: str,
+        stop: threading.Event | None = None,
+        clock: WallClock | None = None,
+        *,
+        begins_anew: bool = False,
     ) -> None:
         self.file = Path(url.removeprefix("sqlite:///"))
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -59,6 +64,10 @@ class Ledger:
         event.listen(self._engine, "begin", self._lock.begin)
         with told(self.file, writing=True), self._engine.begin() as connection:
             create_or_check(connection)
+            if begins_anew:  # with the tables: one without any event beside results was emptied
+                with Session(connection) as session:
+                    Transaction(session).note(LEDGER, BEGUN_ANEW, time.time())
+                    session.flush()
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:

@@ -24,7 +24,6 @@ from appliance.ledger.backups import (
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lock import LOCK_SLICE_MS, WriteLock
 from appliance.ledger.lost import check_not_emptied, check_not_lost, has_results
-from appliance.ledger.queries import BEGUN_ANEW, LEDGER
 from appliance.ledger.reader import forbid_writes
 from appliance.ledger.schema import has_tables, is_older
 from appliance.ledger.trouble import damaged, told
@@ -49,19 +48,18 @@ def open_at_start(url: str, stop: threading.Event) -> Ledger:
     file = Path(url.removeprefix("sqlite:///"))
     restored: Backup | None = None
     check_not_lost(file)
-    begins_anew = not file.is_file() and has_results(file)
-    if begins_anew:
+    begins_anew = has_results(file)
+    if begins_anew and not file.is_file():
         log.warning("results are there, and no ledger: a new one begins")
     if file.is_file():
         lock = WriteLock(file, stop)
         with told(file, writing=True):
             lock.patiently(lambda: _open(file))
             restored = _restored(file)
+            begins_anew = begins_anew and not _has_tables(file)
             if _look_over(file):
                 _migrate(file, lock, restored)
-    if begins_anew:
-        _begin(file)
-    ledger = Ledger(url, stop)
+    ledger = Ledger(url, stop, begins_anew=begins_anew)
     with ledger.transaction() as tx:
         if restored is not None:
             tx.take_up(restored.name, time.time())
@@ -73,27 +71,17 @@ def open_at_start(url: str, stop: threading.Event) -> Ledger:
     return ledger
 
 
-def _begin(file: Path) -> None:
-    """Make a ledger beside results; it has its name once it has an event.
-
-    One without any beside results was emptied.
-    """
-    made = file.with_name(f".{file.name}.new")
-    made.unlink(missing_ok=True)
-    ledger = Ledger(f"sqlite:///{made}")
-    try:
-        with ledger.transaction() as tx:
-            tx.note(LEDGER, BEGUN_ANEW, time.time())
-    finally:
-        ledger.close()
-    made.rename(file)
-
-
 def _open(file: Path) -> None:
     """Read something: a process in SQLite's exclusive mode keeps readers out, too."""
     with _reader(file).connect() as connection:
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {LOCK_SLICE_MS}")
         has_tables(connection)
+
+
+def _has_tables(file: Path) -> bool:
+    """Return whether the file is a ledger: a start that was cut off leaves one without tables."""
+    with _reader(file).connect() as connection:
+        return has_tables(connection)
 
 
 def _restored(file: Path) -> Backup | None:

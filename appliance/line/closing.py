@@ -130,13 +130,18 @@ def quarantine(
 
 
 def _returns(tx: Transaction, row: SlideRow) -> int:
-    """Return how often a slide came back by itself since it was read, or a person had a say."""
-    count = 0
+    """Return how often a slide came back by itself since it was read, or a person had a say.
+
+    What the scan found missing, while the file arrived, is the site's, and does not count.
+    """
+    count, back = 0, False
     for event in reversed(tx.events(row.subject)):
         is_new = event.code in ("retry", "file-changed")
         if event.by or is_new or event.to_state == SlideState.READ:
             break
-        count += event.code == "came-back"
+        if event.code == "set-aside":
+            count += back and event.from_state != SlideState.ARRIVING
+        back = event.code == "came-back"
     return count
 
 

@@ -37,7 +37,7 @@ from appliance.line.context import Call, Done, Job, StepContext, append_times, t
 from appliance.line.interim import read_slide
 from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, ReadSlide, SlideRead
 from appliance.line.whose import let_merged_go
-from appliance.slides.scan_time import day_of_file
+from appliance.slides.scan_time import AHEAD_S, UNKNOWN, day_of_file
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,9 @@ def finish_identify(
     facts, verdict = found.facts, found.verdict
     before = row.accession, row.block, row.stain
     former, scanned_at, read = _asked_of(row), row.scanned_at, bytes_read(tx, row)
-    row.scanned_at = found.scanned_at or day_of_file(row.modified_ns, now)
+    # A day that is still to come takes no other scan's place: a person chooses.
+    scanned = UNKNOWN if found.scanned_at > now + AHEAD_S else found.scanned_at
+    row.scanned_at = scanned or day_of_file(row.modified_ns, now)
     row.fingerprint, row.format, row.mpp = facts.fingerprint, facts.format, facts.mpp
     row.width_px, row.height_px = facts.width_px, facts.height_px
     row.level_count, row.is_dicom = facts.level_count, facts.is_dicom

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.artifacts import becoming, copy_whole
-from appliance.delivery.made_with_salt import discard_made_with_salt, objects_made_with_salt
+from appliance.delivery.made_with_salt import discard_made_with_salt, may_be_made_with_salt
 from appliance.errors import DiskFullError, LedgerError, SettingsError
 from appliance.ledger.backups import (
     Backup,
@@ -279,10 +279,10 @@ def _takes_salt(settings: Settings, replaced: Path) -> bool:
 def _has_sent(ledger: Path, settings: Settings) -> bool:
     """Return whether objects of a ledger may have been sent: also where that cannot be read.
 
-    Where it is gone or empty, none were if there are none that were written with its salt.
+    Where it is gone or empty, none were if all that were written are of another salt.
     """
     if not ledger.is_file() or not ledger.stat().st_size:
-        return any(objects_made_with_salt(settings))
+        return may_be_made_with_salt(settings)
     try:
         with _opened(ledger) as opened:
             query = "SELECT 1 FROM delivery WHERE state <> 'queued' OR attempts > 0 LIMIT 1"

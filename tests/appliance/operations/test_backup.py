@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from fixtures.daemon import tandem
 from fixtures.ledgers import LEDGERS, load_ledger
 from fixtures.pairings import HER2_PAIR
 
+from appliance.delivery.index import INDEX_NAME
 from appliance.domain import HE, HER2, Identity, Stain
 from appliance.errors import LedgerError, SettingsError
 from appliance.intake.scan import FolderScan
@@ -41,6 +43,7 @@ from appliance.settings.intake import Watch
 from appliance.settings.ledger import LedgerSettings
 from appliance.settings.settings import Settings
 from benchmarks.trial.disk import small_disk
+from dicom.derived import observer_uid
 
 SCORE = {"was": "1+", "score": "2+"}
 
@@ -215,6 +218,26 @@ def test_where_nothing_was_ever_written_a_restore_takes_the_salt_of_the_backups(
     if ledger is not None:
         new.ledger_file.write_bytes(ledger)
     restore_ledger(new)
+    assert installation_salt(new.state_dir) == salt
+
+
+@pytest.mark.parametrize("report", ["of the first editions", "damaged"])
+def test_a_lost_ledgers_objects_that_name_no_installation_may_have_been_sent(
+    settings: Settings, tmp_path: Path, report: str
+) -> None:
+    installation_salt(settings.state_dir)
+    backup_ledger(settings)
+    new = settings.model_copy(update={"state_dir": tmp_path / "new"})
+    salt = installation_salt(new.state_dir)
+    shutil.copytree(folder_of(settings.ledger_file), folder_of(new.ledger_file))
+    objects = new.artifacts_dir / "objects"
+    (objects / "0a1b").mkdir(parents=True)
+    (objects / "Thumbs.db").write_bytes(b"x")
+    facts = {"made_from": {"software": "1.0"}} if report != "damaged" else {}
+    (objects / "0a1b" / INDEX_NAME).write_text(json.dumps(facts))
+    (objects / "0a1b" / "sr.dcm").write_text(observer_uid("1.0", ""))
+    with pytest.raises(SettingsError, match="may have been sent"):
+        restore_ledger(new)
     assert installation_salt(new.state_dir) == salt
 
 
