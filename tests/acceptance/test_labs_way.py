@@ -103,7 +103,7 @@ def test_own_weights_score_a_case(lab: Lab, tmp_path: Path) -> None:
     config = tmp_path / "tandem.toml"
     config.write_text(
         f"state_dir = {json.dumps(str(tmp_path / 'state'))}\n"
-        f"[watch]\nfolder = {json.dumps(str(tmp_path))}\n"
+        f"[watch]\nfolder = {json.dumps(str(tmp_path / 'scans'))}\n"
     )
     for folder in lab.weights.values():
         tandem("weights", "use", folder, "--config", config)

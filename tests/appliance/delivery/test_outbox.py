@@ -852,6 +852,20 @@ def test_a_laboratorys_system_gets_what_a_person_signed(
     assert queued() == {("fhir", "1.SR"), ("lis", "1.SR")}
 
 
+def write_anew(desk: Desk, number: int, **facts: object) -> None:
+    """Write the case's objects anew, with other facts in their index, and queue them."""
+    key = desk.write(number)
+    index = desk.settings.artifacts_dir / key / "objects.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | facts))
+    (index.parent / SUMS_NAME).unlink()
+    adopt(index.parent)
+    with desk.ledger.transaction() as tx:
+        case = tx.case(1)
+        assert case is not None
+        case.objects_key = key
+        enqueue_case(tx, case, desk.settings, desk.now)
+
+
 @pytest.mark.parametrize("first", ["taken", "not proven", "refused", "its list is damaged"])
 def test_a_rerun_that_nobody_signed_does_not_go_over_a_signed_result(
     first: str, tmp_path: Path
@@ -860,36 +874,25 @@ def test_a_rerun_that_nobody_signed_does_not_go_over_a_signed_result(
     told = Hl7Destination(kind="hl7", name="told", host="lis", port=2575, before_sign_off=True)
     desk = Desk(tmp_path, told, FolderDestination(name="archive"))
 
-    def written_again(number: int, **facts: object) -> None:
-        """Write the case's objects anew, and deliver them."""
-        key = desk.write(number)
-        index = desk.settings.artifacts_dir / key / "objects.json"
-        index.write_text(json.dumps(json.loads(index.read_text()) | facts))
-        (index.parent / SUMS_NAME).unlink()
-        adopt(index.parent)
-        with desk.ledger.transaction() as tx:
-            case = tx.case(1)
-            assert case is not None
-            case.objects_key = key
-            enqueue_case(tx, case, desk.settings, desk.now)
-        desk.outbox.run()
-
     signed = {"sign_offs": [{"by": "Meyer^Anna"}]}
     desk.outbox.run()
     if first == "refused":
         desk.told.outcomes = {"2.SR": classify(0xC000)}
     if first == "not proven":
         desk.told.proofs = {"2.SR": Proof.UNKNOWN}
-    written_again(2, **signed)
+    write_anew(desk, 2, **signed)
+    desk.outbox.run()
     assert desk.told.sent == ["1.SR", "2.SR"]
     if first == "its list is damaged":
         (desk.settings.artifacts_dir / "objects" / "2" / "objects.json").write_text("{")
-    written_again(3)
+    write_anew(desk, 3)
+    desk.outbox.run()
     kept = first in ("taken", "not proven")
     there = ["1.SR", "2.SR"] if kept else ["1.SR", "2.SR", "3.SR"]
     assert desk.told.sent == there
     assert "3.SR" in {row.sop_instance_uid for row in desk.all_rows()}  # the archive has both
-    written_again(4, **signed)
+    write_anew(desk, 4, **signed)
+    desk.outbox.run()
     assert desk.told.sent == [*there, "4.SR"]
 
 
@@ -900,27 +903,15 @@ def test_no_result_is_lost_for_a_signed_one_that_a_system_never_took(
     told = Hl7Destination(kind="hl7", name="told", host="lis", port=2575, before_sign_off=True)
     desk = Desk(tmp_path, told, FolderDestination(name="archive"))
 
-    def written_again(number: int, **facts: object) -> None:
-        key = desk.write(number)
-        index = desk.settings.artifacts_dir / key / "objects.json"
-        index.write_text(json.dumps(json.loads(index.read_text()) | facts))
-        (index.parent / SUMS_NAME).unlink()
-        adopt(index.parent)
-        with desk.ledger.transaction() as tx:
-            case = tx.case(1)
-            assert case is not None
-            case.objects_key = key
-            enqueue_case(tx, case, desk.settings, desk.now)
-
     desk.outbox.run()
     if former == "a signed one that waits":
         desk.told.away = True
-        written_again(2, sign_offs=[{"by": "Meyer^Anna"}])
+        write_anew(desk, 2, sign_offs=[{"by": "Meyer^Anna"}])
         desk.outbox.run()
         desk.told.outcomes = {"2.SR": classify(0xC000)}
     else:
         shutil.rmtree(desk.settings.artifacts_dir / "objects" / "1")
-    written_again(3)
+    write_anew(desk, 3)
     desk.told.away = False
     for _ in range(2):  # the later one waits until the earlier one is settled
         desk.now += 3000
