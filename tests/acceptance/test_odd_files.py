@@ -97,15 +97,17 @@ def test_what_vanishes_or_cannot_be_read_is_told_and_holds_nothing_up(
     daemon.start()
     for number in range(3):
         part = daemon.scans / f"part-{number}.svs"
-        part.write_bytes(small_case.he_path.read_bytes()[:-5000])
+        # Each is smaller than the one before: it is no file that goes on under another name.
+        part.write_bytes(small_case.he_path.read_bytes()[: -5000 - number])
         daemon.wait(lambda s, part=part: part.name in by_file(s))
         if number < 2:
             part.unlink()
         else:
             part.rename(daemon.scans / "S26-70002_A1_HE.svs")
-    status = daemon.wait(lambda s: len(by_file(s)) == 5 and _ended(s) == 4)
+    status = daemon.wait(lambda s: len(by_file(s)) == 5 and _ended(s) == 3)
     slides = by_file(status)
-    for number in range(3):
+    assert slides["part-2.svs"]["state"] == "superseded"  # by what it was renamed to
+    for number in range(2):
         told = slides[f"part-{number}.svs"]
         assert (told["state"], told["reason"]) == ("quarantined", "vanished")
         assert told["sentence"] and told["remedy"]

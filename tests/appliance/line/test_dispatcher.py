@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fixtures.identities import identified_as
+from fixtures.receptors import register_receptors
 
 from appliance.artifacts import require_usable
 from appliance.delivery.frozen import signature
@@ -287,19 +288,17 @@ def test_a_slide_that_is_there_for_the_scan_alone_does_not_come_back_for_ever(li
     scan.close()
 
 
-def test_a_case_whose_slide_is_gone_names_it_and_leaves_other_results(line: Line) -> None:
+def test_a_case_whose_slide_is_gone_names_it_and_leaves_other_results(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def align(anatomy: ReadSlide, target: ReadSlide, *_: object) -> Outcome:
         for slide in (anatomy, target):
             signature(Path(slide.facts.path))
         return Outcome(key="align/1", times=())
 
     other = Pairing(assay="er", anatomy=HE, target=ER, expected=True)
-    settings = Settings(
-        state_dir=line.settings.state_dir,
-        watch=line.settings.watch,
-        extensions=("appliance.assays.er.assay",),
-    )
-    line.context = replace(line.context, settings=settings, pairings=(HER2_ASSAY, other))
+    register_receptors(monkeypatch)
+    line.context = replace(line.context, pairings=(HER2_ASSAY, other))
     line.told.answers["align_case"] = align
     (line.scans / "copy").mkdir()
     for name in (HE_NAME, f"copy/{HE_NAME}", "S26-1_A1_ER.svs", "S26-1_A1_HER2.svs"):
