@@ -406,7 +406,7 @@ def test_each_form_of_a_slide_is_in_the_audit_trail_with_its_person(
     page.get_by_role("link", name=f"{subject}: put right").click()
     expect(page.get_by_role("heading", name=f"{subject}: label.svs")).to_be_visible()
 
-    page.get_by_role("tabpanel").get_by_role("textbox", name="Accession").fill("S26-0000002")
+    page.get_by_role("tabpanel").get_by_role("textbox", name="Accession").fill("S26-0000001")
     page.get_by_role("tabpanel").get_by_role("textbox", name="Block").fill("A1")
     page.get_by_role("tabpanel").get_by_role("textbox", name="Stain").fill("nonsense")
     submit(page, "Say what it is", why="The label says so.")

@@ -270,7 +270,7 @@ def test_the_first_run_pairs_no_slide_whose_name_is_not_read_and_no_other_file(
     lab.move_slide(number, SlideState.ARRIVED)
     lab.move_slide(number, SlideState.QUARANTINED, reason="no-accession", size_bytes=7)
     before = lab.rows()
-    assert "slide-2: its file changed since you opened it" in press()
+    assert "slide-2: its file, its name or its state changed since you opened it" in press()
     assert lab.rows() == before
     press()
     assert dict(page.query_params) == {"he": "1", "other": "2"}

@@ -265,7 +265,7 @@ def dcmtk(name: str, *arguments: str) -> Iterator[None]:
 
 def wait_for(address: PacsAddress) -> None:
     """Wait until an archive answers."""
-    for _ in range(100):
+    for _ in range(600):
         with suppress(PacsUnavailableError):
             echo(address)
             return
