@@ -814,6 +814,7 @@ def test_an_older_scan_takes_the_place_of_a_touched_slide_of_a_case(line: Line) 
         facts = replace(found.facts, fingerprint=str(path))
         return replace(found, facts=facts, scanned_at=DAY_S * day + 60)
 
+    line.now += 3 * DAY_S  # both days are past
     newer = str(line.scans / "S26-1_A1_HE.svs")
     well, touched = line.told.answers["analyze"], SourceChangedError(newer)
     line.told.answers["identify_slide"] = of_day

@@ -351,7 +351,7 @@ def test_a_held_case_goes_on_when_a_person_accepts_the_difference(lab: Lab) -> N
     assert (case.state, json.loads(case.overruled)) == (CaseState.READY, ["patients-differ"])
     with pytest.raises(SettingsError, match="only a held case"):
         keep(lab.settings, "case-1", WORD)
-    lab.arrive("S26-1_A1_HE_2", day=99999)  # what was accepted of other slides is void
+    lab.arrive("S26-1_A1_HE_2", day=19_999)  # what was accepted of other slides is void
     assert lab.case().overruled == "[]"
 
 
@@ -426,7 +426,7 @@ def test_slides_that_were_taken_apart_are_not_paired_again(lab: Lab) -> None:
         retry(lab.settings, slide, WORD)
         lab.work()
         assert (lab.case().state, lab.case().reason) == (CaseState.HELD, "unpaired")
-    rescan = lab.arrive("S26-1_A1_HER2_2", day=99999)
+    rescan = lab.arrive("S26-1_A1_HER2_2", day=19_999)
     assert (lab.case().state, lab.used()) == (CaseState.READY, [he, rescan])
     keep(lab.settings, her2, WORD)
     lab.work()
