@@ -45,7 +45,7 @@ _ByAccession: TypeAlias = Mapping[str, tuple[_Each, ...]]
 
 @dataclass(slots=True)
 class _Folder:
-    """What was read of a folder: its present files, each with its time of change and its size.
+    """Present files of a folder as they were read, each with its time of change and its size.
 
     `standing` has the files that it is of, the orders that stand by accession, and the requests of
     those that were taken back.

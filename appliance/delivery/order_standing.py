@@ -226,7 +226,7 @@ class OrderEntry:
 
 
 _Ended: TypeAlias = tuple[str, TakenBack]
-"""What was taken back, with its accession, case-folded."""
+"""Order that was taken back, with its accession, case-folded."""
 
 
 def standing(

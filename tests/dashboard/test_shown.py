@@ -1,4 +1,4 @@
-"""What the pages say of states that are easily mistaken: taken out, waiting, away, failed."""
+"""Pages on states that are easily mistaken: taken out, waiting, away, failed."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_a_case_says_what_it_waits_for_and_where_it_failed(lab: Lab, findings: F
 
 
 def test_a_result_that_is_away_is_not_unscored(lab: Lab, findings: Findings) -> None:
-    """As after a restored ledger, without the artifacts."""
+    """The ledger was restored without the artifacts."""
     case = paired(lab)
     lab.score(case, findings)
     lab.write(case)

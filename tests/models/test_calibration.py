@@ -98,7 +98,7 @@ def test_of_two_valleys_the_deeper_one_is_found(tmp_path: Path) -> None:
 
 
 def test_steps_that_were_counted_are_no_weights(tmp_path: Path) -> None:
-    """Of batch normalization, beyond the numbers of float16; inf in files of former editions."""
+    """The counter of batch normalization exceeds float16; it is inf in files of former editions."""
     spec, network = load_network(reference_folder(Task.SEGMENTATION))
     for name, buffer in network.named_buffers():
         if name.endswith("num_batches_tracked"):

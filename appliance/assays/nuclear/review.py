@@ -152,7 +152,7 @@ def _percent(guideline: Guideline, measured: Measured, settings: Nuclear) -> Ite
     elif measured.is_proven_by_pigment:
         yield because(Reason.PIGMENT, proof=True)
     nuclei = sum(measured.outside)
-    stained = 100 * sum(measured.outside[1:]) / max(1, nuclei)
+    stained = 100 * measured.stained_outside / max(1, nuclei)
     enough = nuclei >= guideline.least_nuclei and stained > MOST_STAINED_OUTSIDE_PERCENT
     if percent <= guideline.control_up_to and enough:
         yield because(Reason.STAIN_OUTSIDE_TUMOR, nuclei=nuclei, percent=stained, inside=percent)

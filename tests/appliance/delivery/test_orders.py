@@ -201,7 +201,7 @@ def test_a_number_of_two_issuers_is_that_of_two_patients(lab: Laboratory) -> Non
 def test_orders_are_compared_with_each_other_as_slides_are(
     first: str, second: str, name: str, lab: Laboratory
 ) -> None:
-    """What is no difference between two slides lets objects name the patient."""
+    """Objects name the patient where two slides with these facts would not differ."""
     two_orders(lab, first, second)
     merged = Patients(merged=(("4711", "0815"),))
     settings = lab.settings.model_copy(update={"patients": merged})

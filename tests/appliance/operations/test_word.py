@@ -485,7 +485,7 @@ def test_a_pair_contradicts_no_word_on_its_second_slide(lab: Lab) -> None:
 
 
 def test_a_slide_that_waits_for_the_site_can_be_paired(lab: Lab) -> None:
-    """Nobody said anything of it: no word is endangered."""
+    """The pair contradicts no word: nobody said anything of the slide."""
     he, other = lab.arrive("S26-1_A1_HE"), lab.arrive("S26-7_C3_HER2")
     with lab.ledger.transaction() as tx:
         row = tx.slide(2)

@@ -121,7 +121,7 @@ def test_an_error_of_the_device_is_the_sites_and_any_other_its_own(
 def test_answers_that_are_no_numbers_are_the_sites_trouble(
     task: Task, tiles: NDArray[np.uint8]
 ) -> None:
-    """As a class they would be the first one, and a tile of tumor would be dropped in silence."""
+    """Such answers would be the first class: tumor tiles would be dropped in silence."""
     network = Network(reference_folder(task), "cpu")
     answer = network.segment if task is Task.SEGMENTATION else network.classify
     assert len(answer(tiles[:1])) == 1

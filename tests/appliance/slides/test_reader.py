@@ -69,7 +69,7 @@ def test_real_slides_go_through_inspection(real: Path, tmp_path: Path, name: str
 
 
 OPENS = "import sys; from pathlib import Path; from appliance.slides.reader import SlideReader; "
-"""Of a process of its own: OpenSlide may end it."""
+"""Program of a process of its own, which OpenSlide may end."""
 
 
 def test_a_sparse_series_without_positions_ends_no_process(real: Path, tmp_path: Path) -> None:

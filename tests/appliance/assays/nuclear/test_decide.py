@@ -167,7 +167,7 @@ def test_a_slide_out_of_focus_goes_to_review(er: Assay, tmp_path: Path) -> None:
 def test_unscored_tumor_that_may_change_the_result_is_told_with_it(
     er: Assay, tmp_path: Path, nuclei: tuple[int, ...], words: str | None
 ) -> None:
-    """Of three tiles of tumor one has no place on the slide."""
+    """One of three tumor tiles has no place on the slide."""
     outputs = nuclear_outputs(tmp_path, nuclei)
     outputs = replace(outputs, plan=replace(outputs.plan, unscored_he=(TileIndex(2, 0),)))
     deciding = Review(max_unscored_tumor_percent=100)
