@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -216,8 +217,8 @@ def test_slides_of_two_names_are_refused(
     names: tuple[str, str], told: tuple[str, str], small_case: SyntheticCase, tmp_path: Path
 ) -> None:
     he, ihc = (tmp_path / name for name in names)
-    he.hardlink_to(small_case.he_path)
-    ihc.hardlink_to(small_case.ihc_path)
+    shutil.copy(small_case.he_path, he)
+    shutil.copy(small_case.ihc_path, ihc)
     done = tandem_here("process", he, ihc, "--out", tmp_path / "out", check=False)
     assert done.returncode == 1 and list((tmp_path / "out").iterdir()) == []
     line = " ".join(done.stderr.split())
@@ -228,8 +229,8 @@ def test_slides_of_two_names_are_refused(
 
 def test_an_option_says_which_of_two_names_it_is(small_case: SyntheticCase, tmp_path: Path) -> None:
     he, ihc, out = tmp_path / "A24-1_A1_HE.svs", tmp_path / "A24-2_A1_HER2.svs", tmp_path / "out"
-    he.hardlink_to(small_case.he_path)
-    ihc.hardlink_to(small_case.ihc_path)
+    shutil.copy(small_case.he_path, he)
+    shutil.copy(small_case.ihc_path, ihc)
     tandem_here("process", he, ihc, "--out", out, "--accession", "A24-1")
     summary = json.loads((out / "findings.json").read_text())
     assert (summary["accession"], summary["block"]) == ("A24-1", "A1")
