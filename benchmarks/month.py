@@ -37,7 +37,8 @@ from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, id_of, set_reason
 from appliance.ledger.transaction import NewDelivery, Transaction
 from appliance.operations.disk import take_sample
-from appliance.operations.retention import CACHES, OWNED, retain_if_due
+from appliance.operations.retention import retain_if_due
+from appliance.operations.retention_plan import CACHES, OWNED
 from appliance.settings.ledger import LedgerSettings
 from appliance.settings.retention import Retention
 from appliance.settings.settings import Settings

@@ -27,8 +27,8 @@ def retain(
     tandem retain --dry-run
     """
     settings = settings_with_logging(config)
-    from appliance.operations.retention import clock_ahead_s, plan_retention, report_of
     from appliance.operations.retention import retain as remove
+    from appliance.operations.retention_plan import clock_ahead_s, plan_retention, report_of
     from appliance.operations.status import open_ledger
 
     now = time.time()

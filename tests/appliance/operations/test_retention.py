@@ -32,21 +32,14 @@ from appliance.ledger.start import open_at_start
 from appliance.ledger.tables import CaseRow, id_of
 from appliance.ledger.transaction import Transaction
 from appliance.ledger.verify import verify
-from appliance.operations import retention
+from appliance.operations import retention, retention_plan
 from appliance.operations.alert_causes import causes_of_machine
 from appliance.operations.backup import restore_ledger, verify_ledger
 from appliance.operations.disk import read_samples, set_retained
 from appliance.operations.doctor import examine
 from appliance.operations.metrics import metrics_text
-from appliance.operations.retention import (
-    EARLIER_ASIDE,
-    Plan,
-    plan_retention,
-    report_of,
-    retain,
-    retain_if_due,
-    settle,
-)
+from appliance.operations.retention import EARLIER_ASIDE, retain, retain_if_due, settle
+from appliance.operations.retention_plan import Plan, plan_retention, report_of
 from appliance.operations.status import status_of
 from appliance.settings.retention import Retention
 from appliance.settings.settings import Settings
@@ -352,7 +345,8 @@ def test_where_room_is_short_the_next_oldest_goes_for_one_that_cannot(
 ) -> None:
     wanted = 2**30
     short = young.model_copy(update={"retention": Retention(keep_days=1e4, free_gib=1)})
-    monkeypatch.setattr(retention, "_free", lambda _: wanted - 1)
+    for module in (retention, retention_plan):
+        monkeypatch.setattr(module, "free_bytes", lambda _: wanted - 1)
     (first,) = plan_retention(short, LATER).gone
     aside = short.artifacts_dir / first.key.step / f"{ASIDE}{first.key.digest}"
     aside.write_bytes(b"x")
