@@ -12,14 +12,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from appliance.delivery.destinations.contract import Answer, Destination, Instance, Proof
-from appliance.delivery.ends import ABSENT, case_state
-from appliance.delivery.index import sound_contents
-from appliance.delivery.intact import is_intact, is_void, take_back, write_again
-from appliance.delivery.left_out import NO_DESTINATION, is_left_out, still_wanted
+from appliance.delivery.ends import ABSENT, CaseEnds
+from appliance.delivery.intact import is_intact, is_void, write_again
+from appliance.delivery.left_out import NO_DESTINATION, is_left_out
+from appliance.delivery.outbox_rows import Rows, Trouble
 from appliance.delivery.queueing import in_order
 from appliance.delivery.replaced_since import REPLACED_SINCE, ReplacedSince
 from appliance.delivery.scanned import ScannedFiles, is_scanned
@@ -27,10 +25,6 @@ from appliance.delivery.waiting import (
     LONGEST_UNPROVEN_S,
     LOOK_SECONDS,
     MOST_ASKED,
-    after_failure_s,
-    is_as_it_was,
-    note_attempt,
-    wait_s,
 )
 from appliance.errors import (
     DestinationRejectedError,
@@ -38,10 +32,9 @@ from appliance.errors import (
     SlideError,
     SourceChangedError,
     StoppedError,
-    TransientError,
 )
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import CaseState, DeliveryState
+from appliance.ledger.lifecycle import DeliveryState
 from appliance.ledger.queries import LEFT_OUT, NOTES, SLIDE_CHANGED, SLIDE_TRUSTED, WITHDRAWN
 from appliance.ledger.tables import DeliveryRow, fact, params_of, set_reason
 from appliance.ledger.transaction import Transaction
@@ -63,14 +56,6 @@ _GONE_OUT = (DeliveryState.SENT, DeliveryState.PROVEN)
 
 class _ChangedError(Exception):
     """An object that was to be sent was withdrawn meanwhile, or a person did something with it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
-    """Reason for which an object is not delivered; words of kind ``delivery``."""
-
-    code: str
-    params: Mapping[str, Any]
 
 
 class Outbox:
@@ -100,7 +85,8 @@ class Outbox:
         self._slides_there = {each.name: each.slides_there for each in settings.destinations}
         self._clock = clock
         self._replaced = ReplacedSince(ledger, settings)
-        self._told: set[int] = set()  # cases whose trouble is in the log already
+        self._rows = Rows(ledger, settings.delivery, clock)
+        self._ends = CaseEnds(ledger, settings, clock)
         self._looked: float | None = None  # when unproven cases were looked at last
 
     def run(self) -> None:
@@ -130,7 +116,7 @@ class Outbox:
             with self._ledger.transaction() as tx:
                 sharing = tx.cases_of_deliveries(rows)
             for each in {case_id, *sharing}:
-                self._close_case(each)
+                self._ends.close(each)
         if is_time:
             self._looked = now
         if not self._strays:
@@ -138,7 +124,7 @@ class Outbox:
         with self._ledger.transaction() as tx:
             through = tx.cases_whose_deliveries_ended(unproven=is_time)
         for case_id in through:
-            self._close_case(case_id)
+            self._ends.close(case_id)
 
     def _of_now(self, rows: Sequence[DeliveryRow]) -> list[DeliveryRow]:
         """Read rows again that may have waited for hours, and leave out what was withdrawn."""
@@ -165,7 +151,7 @@ class Outbox:
         if destination is None:
             for row in rows:
                 unknown = Trouble(code=NO_DESTINATION, params={"destination": name})
-                self._trouble(row, DeliveryState.REFUSED, unknown)
+                self._rows.trouble(row, DeliveryState.REFUSED, unknown)
             return None
         try:
             files = ScannedFiles(self._ledger, self._settings, sent=self._way(name) == "send")
@@ -206,7 +192,7 @@ class Outbox:
             through = row.state in (DeliveryState.PROVEN, DeliveryState.REFUSED)
             # A row that has just failed by itself waits for its own next attempt.
             if not through and row.not_before <= now:
-                self._postpone(row, trouble, now - row.changed_at)
+                self._rows.postpone(row, trouble, now - row.changed_at)
 
     def _way(self, name: str) -> DicomSlides:
         """Return what is done about the scanner's images at a destination."""
@@ -221,7 +207,7 @@ class Outbox:
         for row in rows:
             if row.state == DeliveryState.QUEUED and is_left_out(row, self._settings):
                 left_out = Trouble(code=LEFT_OUT, params={"destination": row.destination})
-                self._trouble(row, DeliveryState.REFUSED, left_out)
+                self._rows.trouble(row, DeliveryState.REFUSED, left_out)
         scanned = [row for row in rows if is_scanned(row) and row.state == DeliveryState.QUEUED]
         match self._way(rows[0].destination) if scanned else "send":
             case "verify":
@@ -229,7 +215,7 @@ class Outbox:
             case "trust":
                 for row in scanned:
                     trusted = Trouble(code=SLIDE_TRUSTED, params={})
-                    self._trouble(row, DeliveryState.REFUSED, trusted)
+                    self._rows.trouble(row, DeliveryState.REFUSED, trusted)
         return []
 
     def _send(
@@ -253,10 +239,10 @@ class Outbox:
                 self._give_up(row)
             elif self._replaced.holds(row):
                 replaced = Trouble(code=REPLACED_SINCE, params={"destination": row.destination})
-                self._trouble(row, DeliveryState.REFUSED, replaced)
+                self._rows.trouble(row, DeliveryState.REFUSED, replaced)
             elif row.kind == NOTES and self._is_alone(row):
                 alone = Trouble(code=RESULT_REFUSED, params={"destination": row.destination})
-                self._trouble(row, DeliveryState.REFUSED, alone)
+                self._rows.trouble(row, DeliveryState.REFUSED, alone)
             elif self._is_found(row, files) if is_scanned(row) else self._is_intact(row):
                 by_uid[row.sop_instance_uid] = row
         if by_uid:
@@ -277,7 +263,7 @@ class Outbox:
             except (SlideError, SourceChangedError) as err:  # told at the next turn
                 raise _ChangedError from err
             row.attempts += 1
-            if not self._save(row):
+            if not self._rows.save(row):
                 raise _ChangedError
             on_the_wire.append(row)
 
@@ -286,7 +272,7 @@ class Outbox:
             row = by_uid[instance.ref.sop_instance_uid]
             if not files.end() and outcome.verdict in (Verdict.STORED, Verdict.WARNED):
                 mixed = Trouble(code="slide-mixed", params={"destination": row.destination})
-                self._trouble(row, DeliveryState.REFUSED, mixed)
+                self._rows.trouble(row, DeliveryState.REFUSED, mixed)
             else:
                 self._note(row, outcome)
 
@@ -304,16 +290,16 @@ class Outbox:
     def _give_up(self, row: DeliveryRow) -> None:
         last = fact("delivery", row.reason, params_of(row))
         params = {"attempts": row.attempts, "last": last}
-        self._trouble(row, DeliveryState.REFUSED, Trouble(code="given-up", params=params))
+        self._rows.trouble(row, DeliveryState.REFUSED, Trouble(code="given-up", params=params))
 
     def _is_found(self, row: DeliveryRow, files: ScannedFiles) -> bool:
         """Return whether the file of a scanner's image may be sent."""
         code = files.find(row)
         if code == SLIDE_CHANGED:
-            self._trouble(row, DeliveryState.REFUSED, Trouble(code=code, params={}))
+            self._rows.trouble(row, DeliveryState.REFUSED, Trouble(code=code, params={}))
         elif code:
             row.attempts += 1
-            self._postpone(row, Trouble(code=code, params={}), self._after_failure(row))
+            self._rows.postpone(row, Trouble(code=code, params={}), self._rows.after_failure(row))
         return not code
 
     def _is_intact(self, row: DeliveryRow) -> bool:
@@ -324,10 +310,10 @@ class Outbox:
         with self._ledger.transaction() as tx:
             again = write_again(tx, row, self._settings, self._clock())
         if again:
-            self._postpone(row, Trouble(code="object-damaged", params={}), 0.0)
+            self._rows.postpone(row, Trouble(code="object-damaged", params={}), 0.0)
         else:
             replaced = Trouble(code="object-replaced", params={})
-            self._trouble(row, DeliveryState.REFUSED, replaced)
+            self._rows.trouble(row, DeliveryState.REFUSED, replaced)
         return False
 
     def _note(self, row: DeliveryRow, outcome: Outcome) -> None:
@@ -338,23 +324,25 @@ class Outbox:
         }
         match outcome.verdict:
             case Verdict.STORED | Verdict.WARNED:
-                self._advance(row, DeliveryState.SENT, "answered", {"answer": outcome.text})
+                self._rows.advance(row, DeliveryState.SENT, "answered", {"answer": outcome.text})
             case Verdict.NEVER:
                 log.error("%s refused (0x%04X)", row.subject, outcome.status)
                 refused = Trouble(code="refused", params=params)
-                self._trouble(row, DeliveryState.REFUSED, refused)
+                self._rows.trouble(row, DeliveryState.REFUSED, refused)
             case Verdict.LATER:
                 log.warning("%s: attempt %d failed", row.subject, row.attempts)
                 not_now = Trouble(code="not-now", params=params)
-                self._postpone(row, not_now, self._after_failure(row))
+                self._rows.postpone(row, not_now, self._rows.after_failure(row))
 
     def _settle(self, row: DeliveryRow, answer: Answer) -> None:
         if answer.proof is not Proof.ABSENT and row.state == DeliveryState.QUEUED:
             there = answer.proof is Proof.THERE
-            self._advance(row, DeliveryState.SENT, "there-already" if there else "only-asked-for")
+            self._rows.advance(
+                row, DeliveryState.SENT, "there-already" if there else "only-asked-for"
+            )
         match answer.proof:
             case Proof.THERE:
-                self._advance(row, DeliveryState.PROVEN, "answered", {"answer": answer.text})
+                self._rows.advance(row, DeliveryState.PROVEN, "answered", {"answer": answer.text})
             case Proof.ABSENT if is_scanned(row) and self._way(row.destination) == "verify":
                 self._tell_absent(row, answer)
             case Proof.ABSENT if self._is_withdrawn(row):
@@ -362,13 +350,13 @@ class Outbox:
             case Proof.ABSENT:
                 # Perhaps it only indexes late: it is looked for again before it is sent again.
                 absent = Trouble(code=NOT_THERE, params={"answer": answer.text})
-                self._trouble(row, DeliveryState.QUEUED, absent)
-                self._postpone(row, absent, self._after_failure(row))
+                self._rows.trouble(row, DeliveryState.QUEUED, absent)
+                self._rows.postpone(row, absent, self._rows.after_failure(row))
             case Proof.UNKNOWN:
                 unknown = Trouble(code="cannot-say", params={"answer": answer.text})
                 if row.state == DeliveryState.SENT:
-                    self._trouble(row, DeliveryState.UNPROVEN, unknown)
-                self._postpone(row, unknown, self._clock() - row.changed_at)
+                    self._rows.trouble(row, DeliveryState.UNPROVEN, unknown)
+                self._rows.postpone(row, unknown, self._clock() - row.changed_at)
 
     def _is_withdrawn(self, row: DeliveryRow) -> bool:
         """Withdraw an absent object if no case has its result any more; return whether none has.
@@ -381,7 +369,7 @@ class Outbox:
             tried = {"destination": row.destination, "attempts": row.attempts}
             set_reason(row, WITHDRAWN, tried)
             why = {"trouble": fact("delivery", WITHDRAWN, tried)}
-            changed = self._put(tx, row, DeliveryState.REFUSED, "trouble", why)
+            changed = self._rows.put(tx, row, DeliveryState.REFUSED, "trouble", why)
         if changed:
             row.state = DeliveryState.REFUSED.value
         return True
@@ -396,109 +384,8 @@ class Outbox:
         params = {"destination": row.destination, "answer": answer.text}
         absent = Trouble(code=ABSENT, params=params)
         if row.state != DeliveryState.QUEUED:
-            self._trouble(row, DeliveryState.QUEUED, absent)
+            self._rows.trouble(row, DeliveryState.QUEUED, absent)
         row.attempts += 1
-        self._postpone(row, absent, self._after_failure(row))
+        self._rows.postpone(row, absent, self._rows.after_failure(row))
         if row.attempts >= self._settings.delivery.most_attempts:
             self._give_up(row)
-
-    def _postpone(self, row: DeliveryRow, trouble: Trouble, wait: float) -> None:
-        set_reason(row, trouble.code, trouble.params)
-        row.not_before = self._clock() + wait_s(row, wait, self._settings.delivery)
-        self._save(row)
-
-    def _after_failure(self, row: DeliveryRow) -> float:
-        return after_failure_s(row, self._settings.delivery)
-
-    def _save(self, row: DeliveryRow) -> bool:
-        """Save what an attempt changes; not where another thread or a command changed the row."""
-        with self._ledger.transaction() as tx:
-            there = tx.session.get(DeliveryRow, row.id)
-            if there is None or not is_as_it_was(there, row):
-                return False
-            note_attempt(there, row)
-        return True
-
-    def _trouble(self, row: DeliveryRow, to: DeliveryState, trouble: Trouble) -> None:
-        """Advance a row because of a trouble, which the row keeps."""
-        why = fact("delivery", trouble.code, trouble.params)
-        set_reason(row, trouble.code, trouble.params)
-        self._change(row, to, "trouble", {"trouble": why})
-
-    def _advance(
-        self,
-        row: DeliveryRow,
-        to: DeliveryState,
-        code: str,
-        params: Mapping[str, Any] | None = None,
-    ) -> None:
-        set_reason(row)
-        self._change(row, to, code, params or {})
-
-    def _change(
-        self, row: DeliveryRow, to: DeliveryState, code: str, params: Mapping[str, Any]
-    ) -> None:
-        with self._ledger.transaction() as tx:
-            changed = self._put(tx, row, to, code, params)
-        if changed:
-            row.state = to.value
-
-    def _put(
-        self,
-        tx: Transaction,
-        row: DeliveryRow,
-        to: DeliveryState,
-        code: str,
-        params: Mapping[str, Any],
-    ) -> bool:
-        """Change the state of a row in the ledger; not where it was changed there meanwhile."""
-        there = tx.session.get(DeliveryRow, row.id)
-        # What is sent counts as sent, whatever was done with it meanwhile.
-        if to not in _GONE_OUT and (there is None or not is_as_it_was(there, row)):
-            return False
-        row.not_before = 0.0
-        row.changed_at = self._clock()
-        merged = tx.session.merge(row)
-        tx.advance(merged, to, now=row.changed_at, code=code, reason=row.reason, params=params)
-        return True
-
-    def _close_case(self, case_id: int) -> None:
-        """Advance a case by the states of its deliveries."""
-        try:
-            self._follow(case_id)
-            self._told.discard(case_id)
-        except (StoppedError, TransientError):  # the ledger's: no case is to blame
-            raise
-        except Exception as err:  # the delivery loop goes on
-            if case_id not in self._told:
-                log.error("case-%d cannot be ended: %s", case_id, type(err).__name__)
-                log.debug("details", exc_info=err)
-                if isinstance(err, (OSError, ValueError, LookupError)):
-                    self._tell(case_id, type(err).__name__)
-            self._told.add(case_id)
-
-    def _tell(self, case_id: int, error: str) -> None:
-        with self._ledger.transaction() as tx:
-            case = tx.case(case_id)
-            if case is not None:
-                set_reason(case, "objects-unreadable", {"error": error})
-                tx.session.add(case)
-
-    def _follow(self, case_id: int) -> None:
-        now = self._clock()
-        with self._ledger.transaction() as tx:
-            case = tx.case(case_id)
-            if case is None or case.state not in (CaseState.WRITTEN, CaseState.UNPROVEN):
-                return
-            contents = sound_contents(case.objects_key, self._settings)
-            if contents is None:
-                take_back(tx, case, "objects.json", now)
-                return
-            listed = (*contents["objects"], *contents.get("scanned", ()))
-            current = {entry["sop_instance_uid"] for entry in listed}
-            rows = still_wanted(tx, tx.deliveries(case_id), self._settings, now)
-            state, reason = case_state([row for row in rows if row.sop_instance_uid in current])
-            set_reason(case, reason)
-            tx.session.add(case)
-            if case.state != state:
-                tx.advance(case, state, now=now, reason=reason)

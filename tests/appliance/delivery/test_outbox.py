@@ -30,6 +30,7 @@ from appliance.delivery.destinations.contract import (
     Instance,
     Proof,
 )
+from appliance.delivery.ends import CaseEnds
 from appliance.delivery.outbox import Outbox
 from appliance.delivery.queueing import enqueue_case
 from appliance.domain import HE, Identity
@@ -383,7 +384,7 @@ def test_killed_between_the_last_proof_and_the_cases_end(
 ) -> None:
     desk = Desk(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(Outbox, "_close_case", lambda _self, _case: None)
+        patched.setattr(CaseEnds, "close", lambda _self, _case: None)
         desk.outbox.run()
     assert desk.case() == CaseState.WRITTEN
     desk.outbox.run()
@@ -522,7 +523,7 @@ class TestSharedSlide:
         shared.told.proofs.clear()
         shared.now += 5000
         with monkeypatch.context() as killed:
-            killed.setattr(Outbox, "_close_case", lambda *_: None)
+            killed.setattr(CaseEnds, "close", lambda *_: None)
             shared.outbox.run()
         if restarts:
             shared.restart()
