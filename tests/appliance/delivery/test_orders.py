@@ -391,6 +391,42 @@ def test_numbers_that_come_later_are_kept_and_numbers_of_orders_that_are_done_st
     assert numbers("HER2") == ("P-2", "F-2")
 
 
+@pytest.mark.parametrize(
+    ("kept", "later", "answered"),
+    [
+        # One number of the placer for the case; the system drops what is done, or adds a test.
+        (["A1;HER2;F-1", "A1;HE;F-2"], ["A1;HE;F-2"], "F-1"),
+        (["A1;HER2;F-1"], ["A1;HE;F-2"], "F-1"),
+        (["A1;HER2;F-1", "B1;HER2;F-2"], ["B1;HER2;F-2"], "F-1"),
+        # The same test, or none that is stated, has another number now.
+        (["A1;HER2;F-1", "A1;HE;F-2"], ["A1;her2;F-3"], "F-3"),
+        (["A1;HER2;F-1"], [";HER2;F-3"], "F-3"),
+        (["A1;;F-1"], ["A1;HER2;F-3"], "F-3"),
+    ],
+)
+def test_an_order_stays_beside_others_of_its_placers_number(
+    kept: list[str], later: list[str], answered: str, lab: Laboratory
+) -> None:
+    lab.message("")
+    for rows in (kept, later):
+        lines = "".join(f"S26-1;4711;P-1;{row}\n" for row in rows)
+        lab.write(lab.csv, f"Accession;Patient ID;Placer;Block;Stain;Filler\n{lines}")
+        ask_orders("S26-1", lab.settings)
+    request, note = answered_request("S26-1", "A1", "HER2", lab.settings)
+    assert (request.placer, request.filler, note) == ("P-1", answered, "")
+
+
+def test_a_test_with_the_billing_text_of_a_kept_one_replaces_it_not(lab: Laboratory) -> None:
+    lab.table()
+    for filler, test in (("F-1", HER2), ("F-2", ER)):
+        obr = f"OBR|1|P-1|{filler}|{test}{BILLED}" + "|" * 14 + "S26-1"
+        lab.message(HL7.partition("ORC")[0] + f"ORC|NW|P-1|{filler}\r{obr}\r")
+        ask_orders("S26-1", lab.settings)
+    order = kept_order("S26-1", lab.settings)
+    assert order is not None
+    assert [each.filler for each in order.requests] == ["F-1", "F-2"]
+
+
 def test_what_an_order_tells_later_is_stated(lab: Laboratory) -> None:
     """The first table has the H&E slide alone, as it is when it is scanned."""
     (lab.hl7 / "one.hl7").unlink()
