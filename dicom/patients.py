@@ -123,6 +123,14 @@ def ids_of(patient: NamedPatient) -> list[tuple[str, str]]:
     return [id_of(patient), *(_parsed(text) for text in patient.other_ids)]
 
 
+def numbers_of(patient: NamedPatient, merged: Sequence[Sequence[str]] = ()) -> list[str]:
+    """Return all IDs of a patient without issuers, folded, with those that are merged with it."""
+    groups = [[_parsed(text) for text in group] for group in merged]
+    also = [g for g in groups if any(is_same_id(id_of(patient), each) for each in g)]
+    ids = [*ids_of(patient), *(each for group in also for each in group)]
+    return list(dict.fromkeys(number for number, _ in ids))
+
+
 def id_of(patient: NamedPatient) -> tuple[str, str]:
     """Return a patient's ID and its issuer, folded."""
     number, issuer = _parsed(patient.patient_id)

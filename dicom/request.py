@@ -14,6 +14,7 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from dicom.codes import code_item
+from dicom.patients import NamedPatient
 from dicom.study import entity
 
 
@@ -80,11 +81,12 @@ NO_REQUEST = OrderedRequest()
 class TakenBack:
     """Request of an order that was taken back, case-folded; empty where the message does not say.
 
-    `patient` is the ID of the order's patient, and `names` are the code and the text of the one
-    test that is not asked for any more; of all tests of the number where there are none.
+    `patient` has the IDs of the order's patient as they are written, and `names` are the code and
+    the text of the one test that is not asked for any more; of all tests of the number where there
+    are none.
     """
 
-    patient: str
+    patient: NamedPatient
     placer: str
     placer_issuer: str
     filler: str

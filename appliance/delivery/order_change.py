@@ -12,6 +12,14 @@ from dicom.request import OrderedRequest
 T = TypeVar("T", Order, OrderedRequest)
 _OF_STUDY = ("uid", "study_id", "referring_physician")
 """Facts that an order has with its accession and its patient."""
+_OF_PATIENT = (
+    "patient_id",
+    "issuer",
+    "patient_name",
+    "patient_birth_date",
+    "patient_sex",
+    "other_ids",
+)
 
 
 def changed(order: Order, before: Order, accession: str, same_tests: bool) -> Order:
@@ -34,6 +42,11 @@ def changed(order: Order, before: Order, accession: str, same_tests: bool) -> Or
     blocks = blocks_of(known.get("specimens", order.specimens))
     requests = (_with(each, blocks=blocks) for each in _requests(order, before) if each.names_order)
     return _with(order, **known, requests=tuple(dict.fromkeys(requests)))
+
+
+def of_patient(order: Order, by: Order) -> Order:
+    """Return an order with the patient of another one, and with that one's study."""
+    return _with(order, **{name: getattr(by, name) for name in (*_OF_PATIENT, *_OF_STUDY)})
 
 
 def _with(thing: T, **values: Any) -> T:

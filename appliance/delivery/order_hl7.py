@@ -21,6 +21,7 @@ from appliance.delivery.order_files import (
 )
 from appliance.delivery.order_message import ORDERS, MessageError, entries_of
 from appliance.delivery.order_standing import (
+    Merged,
     MessagePlace,
     OrderEntry,
     by_accession,
@@ -47,12 +48,16 @@ _ByAccession: TypeAlias = Mapping[str, tuple[_Each, ...]]
 class _Folder:
     """Present files of a folder as they were read, each with its time of change and its size.
 
-    `standing` has the files that it is of, the orders that stand by accession, and the requests of
-    those that were taken back.
+    `standing` has the files and the merged IDs that it is of, the orders that stand by accession,
+    and the requests of those that were taken back.
     """
 
     files: dict[str, tuple[int, int, _Parsed]] = field(default_factory=dict)
-    standing: tuple[_Listed, _ByAccession[Order], _ByAccession[TakenBack]] = ((), {}, {})
+    standing: tuple[tuple[_Listed, Merged], _ByAccession[Order], _ByAccession[TakenBack]] = (
+        ((), ()),
+        {},
+        {},
+    )
 
 
 @lru_cache(maxsize=4)
@@ -61,7 +66,9 @@ def _folder(path: Path, fields: tuple[str, ...]) -> _Folder:
     return _Folder()
 
 
-def read_hl7(folder: Path, settings: Orders, longest_s: float | None = None) -> OrdersRead:
+def read_hl7(
+    folder: Path, settings: Orders, longest_s: float | None = None, merged: Merged = ()
+) -> OrdersRead:
     """Read the messages of a folder; files that did not change are not parsed again.
 
     A later message about an order replaces the earlier one (`order_standing`).
@@ -95,10 +102,10 @@ def read_hl7(folder: Path, settings: Orders, longest_s: float | None = None) -> 
             problems += wrong
     for name in set(kept.files) - {name for name, *_ in files}:
         kept.files.pop(name, None)
-    listed = tuple(files)
+    listed = tuple(files), merged
     if kept.standing[0] != listed:
         entries.sort(key=lambda item: item[0])
-        stand, ended = standing(entries)
+        stand, ended = standing(entries, merged)
         kept.standing = listed, by_accession(stand), gone(ended, stand)
     _, orders, canceled = kept.standing
     return OrdersRead(orders=orders, canceled=canceled, problems=tuple(problems[:MOST_PROBLEMS]))

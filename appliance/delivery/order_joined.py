@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from dicom.order import LONGEST_OTHER_ID, Order, OrderedSpecimen, block_key, texts_in
-from dicom.patients import ids_of, joined_ids, known_text
+from dicom.patients import joined_ids, known_text, patient_differences
 from dicom.request import TakenBack, with_later
 
 
@@ -37,15 +37,21 @@ def joined(orders: Sequence[Order], first: Order) -> Order:
 
 
 def brought_up(
-    kept: Order, later: Order | None, canceled: Sequence[TakenBack], *, is_written: bool
+    kept: Order,
+    later: Order | None,
+    canceled: Sequence[TakenBack],
+    merged: Sequence[Sequence[str]],
+    *,
+    is_written: bool,
 ) -> Order:
     """Return a kept order with what came `later`, and without what was taken back.
 
     Facts of the patient that it leaves open are added unless objects of its study are written:
-    all of these state the same. A message about another patient takes nothing back.
+    all of these state the same. A message about another patient takes nothing back; `merged` are
+    groups of IDs that the site declares to be one patient.
     """
-    ids = {number for number, _ in ids_of(kept.patient())}
-    back = [each for each in canceled if not each.patient or each.patient in ids]
+    whose = kept.patient()
+    back = [each for each in canceled if not patient_differences(each.patient, whose, merged)]
     requests = tuple(r for r in kept.requests if not any(each.is_about(r) for each in back))
     left = {text for each in requests for text in each.asked}
     left |= {text for each in kept.specimens for text in (each.stain, *texts_in(each.stain))}

@@ -36,6 +36,7 @@ from dicom.order import (
     fitting,
     fitting_name,
 )
+from dicom.patients import NamedPatient
 from dicom.request import OrderedRequest
 from dicom.study import LO_LENGTH, SH_LENGTH
 from dicom.uids import is_uid
@@ -140,7 +141,7 @@ def _entry(
         issuer=placer[1].casefold(),
         filler=filler[0].casefold(),
         asked=frozenset(test for test in tests if test.names),
-        patient=next((number.casefold() for number, _ in _numbers(head[0])), ""),
+        patient=_patient(head[0]),
         is_new=control in ("", "NW"),
         order=made,
     )
@@ -217,12 +218,22 @@ def _order(head: Sequence[Segment], order: Sequence[Segment], accession: str, is
         patient_name=name,
         patient_birth_date=day_of_birth(part(pid, 7)[:8], "%Y%m%d", date.today()),
         patient_sex=sex if sex in ("F", "M", "O") else "",
-        other_ids=tuple(f"{number}^^^{who}" if who else number for number, who in numbers[1:]),
+        other_ids=_other_ids(numbers[1:]),
         accession_issuer=issuer,
         specimens=specimens,
         asked=tuple(dict.fromkeys(text for text in _asked(order) if text)),
         requests=tuple(dict.fromkeys(_requests(order, blocks_of(specimens)))),
     )
+
+
+def _patient(pid: Segment) -> NamedPatient:
+    """Patient by the IDs alone."""
+    (number, issuer), *others = _numbers(pid) or [("", "")]
+    return NamedPatient(patient_id=number, issuer=issuer, other_ids=_other_ids(others))
+
+
+def _other_ids(numbers: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(f"{number}^^^{who}" if who else number for number, who in numbers)
 
 
 def _numbers(pid: Segment) -> list[tuple[str, str]]:

@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 from appliance.delivery.hl7_fields import Segment, repetitions, whole
-from appliance.delivery.order_change import changed
+from appliance.delivery.order_change import changed, of_patient
 from dicom.order import Order, blocks_of, one_patient
-from dicom.patients import id_of, is_same_id
+from dicom.patients import NamedPatient, id_of, is_same_id, numbers_of, patient_differences
 from dicom.request import TakenBack, issuers_agree, parts_of_issuer
 
 MessagePlace: TypeAlias = tuple[str, float, str, int]
 """Place of a message among all: its time, that of its file, the file's name, and the line."""
+Merged: TypeAlias = tuple[tuple[str, ...], ...]
+"""Groups of patient IDs that the site declares to be one patient (``patients.merged``)."""
 _Group: TypeAlias = tuple[tuple[str, str], str, str]
 
 
@@ -59,9 +61,9 @@ class OrderEntry:
 
     `at` is the time of the message (MSH-7, UTC), `line` its place in the file. `rank` is the place
     of the accession's field in ``orders.hl7_accession``. `placer` and `filler` are the numbers of
-    the order, `issuer` is that of the placer's; `asked` are the tests, one for each OBR, and
-    `patient` is the ID, all case-folded and empty where the message does not say. `is_new`: the
-    order control is NW.
+    the order, `issuer` is that of the placer's; `asked` are the tests, one for each OBR, all
+    case-folded and empty where the message does not say. `patient` has the IDs alone: a person may
+    have another name since. `is_new`: the order control is NW.
     """
 
     at: str
@@ -71,10 +73,11 @@ class OrderEntry:
     issuer: str
     filler: str
     asked: frozenset[AskedTest]
-    patient: str
+    patient: NamedPatient
     is_new: bool
     order: Order | None
     line: int = 0
+    merged: Merged = ()
 
     @property
     def place(self) -> tuple[str, str, str]:
@@ -96,9 +99,7 @@ class OrderEntry:
         """
         if not self._has_number_of(other):
             return False
-        if self.corrects_patient(other):
-            return True
-        return not self._has_other_filler(other) and self._asks_the_same(other)
+        return self.corrects_patient(other) or self._is_same_order(other)
 
     def is_about_elsewhere(self, other: OrderEntry) -> bool:
         """Return whether this entry may be about the order of one in another accession.
@@ -116,19 +117,20 @@ class OrderEntry:
         if self._has_other_filler(other) and not (moves and is_case):
             return False
         issued = bool(self.placer and other.placer and self.issuer and other.issuer)
-        if not self.is_of_patient(other):
+        is_open = not self.patient.patient_id
+        if is_open or not self.is_of_patient(other):
             # A message about an order that is taken back may leave the patient out.
-            return issued and (moves or not self.patient)
+            return issued and (moves or is_open)
         return bool(self.placer and other.placer) or (bool(self.filler) and self.is_weaker(other))
 
     def is_of_patient(self, other: OrderEntry) -> bool:
         """Return whether two entries are of one patient."""
         if self.order is None or other.order is None:
-            return self.patient == other.patient
+            return not patient_differences(self.patient, other.patient, self.merged)
         mine, its = self.order.patient(), other.order.patient()
         # A person may have another name since; those of two issuers are two.
         same = mine.is_known and is_same_id(id_of(mine), id_of(its))
-        return same or one_patient((self.order, other.order))
+        return same or one_patient((self.order, other.order), self.merged)
 
     def is_weaker(self, other: OrderEntry) -> bool:
         """Return whether the other has its accession from a field that comes before."""
@@ -145,6 +147,9 @@ class OrderEntry:
     def _has_other_filler(self, other: OrderEntry) -> bool:
         return "" not in (self.filler, other.filler) and self.filler != other.filler
 
+    def _is_same_order(self, other: OrderEntry) -> bool:
+        return not self._has_other_filler(other) and self._asks_the_same(other)
+
     def _may_share(self, other: OrderEntry) -> bool:
         """Return whether the blocks of two orders, as far as they name any, have one in common."""
         blocks = [{*blocks_of(each.order.specimens)} for each in (self, other) if each.order]
@@ -155,7 +160,19 @@ class OrderEntry:
         if not self.placer or self.is_new or self.order is None or other.order is None:
             return False
         # A system may list the IDs of one patient in another order, or some of them alone.
-        return self.patient != other.patient and not one_patient((self.order, other.order))
+        same = id_of(self.patient)[0] == id_of(other.patient)[0]
+        return not same and not one_patient((self.order, other.order), self.merged)
+
+    def corrects_patient_alone(self, other: OrderEntry) -> bool:
+        """Return whether this change is of another order, and names another patient of this one."""
+        here = self.accession.casefold() == other.accession.casefold()
+        return here and self.corrects_patient(other) and not self._is_same_order(other)
+
+    def with_patient_of(self, change: OrderEntry) -> OrderEntry:
+        """Return this order with the patient of a change, who has a study of their own."""
+        if self.order is None or change.order is None:
+            return self
+        return replace(self, patient=change.patient, order=of_patient(self.order, change.order))
 
     def _asks_the_same(self, other: OrderEntry) -> bool:
         """Return whether it is about the tests of another: of all, or to take it back, of one."""
@@ -205,9 +222,8 @@ class OrderEntry:
 
         A message about another patient takes nothing of a kept order.
         """
-        if (by.patient and not by.is_of_patient(self)) or (
-            by.order is not None and self.accession.casefold() in moved_to
-        ):
+        moves = by.order is not None and self.accession.casefold() in moved_to
+        if moves or not by.is_of_patient(self):
             return
         is_whole = by.order is not None or not by.asked
         tests = [t for t in self.asked if is_whole or any(t.is_same(each) for each in by.asked)]
@@ -230,7 +246,7 @@ _Ended: TypeAlias = tuple[str, TakenBack]
 
 
 def standing(
-    entries: Iterable[tuple[MessagePlace, OrderEntry]],
+    entries: Iterable[tuple[MessagePlace, OrderEntry]], merged: Merged = ()
 ) -> tuple[list[OrderEntry], list[_Ended]]:
     """Return the orders that stand, of entries from the first message to the last, and what ended.
 
@@ -240,9 +256,10 @@ def standing(
     ended: list[_Ended] = []
     first: dict[tuple[str, str, str], int] = {}
     found = _Found()
-    for message, entry in entries:
+    for message, told in entries:
+        entry = replace(told, merged=merged) if merged else told
         first.setdefault(entry.place, len(first))
-        about = found.about(entry)
+        about = found.corrected(entry, message)
         replaced = [
             known for known in about if entry.order is None or found.entries[known][0] != message
         ]
@@ -296,13 +313,26 @@ class _Found:
                 del cases[accession]
         return entry
 
+    def corrected(self, entry: OrderEntry, message: MessagePlace) -> list[int]:
+        """Return the orders that an entry is about, once it corrected the patient of the others.
+
+        These keep their message, so that another order of the entry's may change them.
+        """
+        about = self.about(entry)
+        others = [k for k in about if entry.corrects_patient_alone(self.entries[k][1])]
+        for known in others:
+            place, _ = self.entries[known]
+            if place != message:
+                self.add(place, self.remove(known).with_patient_of(entry))
+        return [known for known in about if known not in others]
+
     def about(self, entry: OrderEntry) -> list[int]:
         """Return the orders that an entry is about: one of its own accession before all others."""
         here = self._known(_in_accession(entry))
         mine = [known for known in here if entry.is_about(self.entries[known][1])]
         if mine or entry.is_new:
             return self._sure(entry, self._of_filler(entry, mine))
-        others = self._elsewhere(entry, _of_patient(entry))
+        others = self._elsewhere(entry, _may_be_of_patient(entry))
         if not others and all(len(self._cases.get(each, ())) < 2 for each in _of_issuer(entry)):
             others = self._elsewhere(entry, _of_issuer(entry))
         found = [self.entries[known][1] for known in others]
@@ -373,8 +403,20 @@ def _in_accession(entry: OrderEntry) -> list[_Group]:
 
 
 def _of_patient(entry: OrderEntry) -> list[_Group]:
-    """Groups of the orders of an entry's number that are of its patient."""
-    return [(number, "patient", entry.patient) for number in entry.numbers]
+    """Groups of an order's number and its patient's first ID, and of each other ID."""
+    first, *others = numbers_of(entry.patient)
+    ids = [("patient", first), *(("other ID", each) for each in others)]
+    return [(number, *each) for number in entry.numbers for each in ids]
+
+
+def _may_be_of_patient(entry: OrderEntry) -> list[_Group]:
+    """Groups of the orders that have an entry's number, and an ID of its patient.
+
+    One of the two IDs is a first one: another may be that of thousands.
+    """
+    first, *others = numbers_of(entry.patient, entry.merged)
+    ids = [("other ID", first), *(("patient", each) for each in (first, *others))]
+    return [(number, *each) for number in entry.numbers for each in ids]
 
 
 def _of_issuer(entry: OrderEntry) -> list[_Group]:

@@ -176,7 +176,8 @@ def ask_orders(accession: str, settings: Settings) -> Answer:
     written = ArtifactKey.of("study", uid=kept.order.uid)
     is_written = ArtifactStore(settings.artifacts_dir).has(written)
     if answer.order is None or _goes_with(answer.order, kept.order, is_written, settings):
-        order = brought_up(kept.order, answer.order, answer.canceled, is_written=is_written)
+        merged = settings.patients.merged
+        order = brought_up(kept.order, answer.order, answer.canceled, merged, is_written=is_written)
         if not say_the_same(order, kept.order):
             _keep(accession, replace(kept, order=order), settings)
         if answer.order is not None:
@@ -238,7 +239,7 @@ def _files(settings: Settings, longest_s: float | None) -> Iterator[OrdersRead]:
     orders = settings.orders
     try:
         if orders.hl7 is not None:
-            yield read_hl7(orders.hl7, orders, longest_s)
+            yield read_hl7(orders.hl7, orders, longest_s, settings.patients.merged)
         if orders.csv is not None:
             yield read_csv(orders.csv, orders)
     except OSError as err:

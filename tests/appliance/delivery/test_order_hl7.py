@@ -609,6 +609,45 @@ def test_another_patient_of_a_changed_order_corrects_all_of_its_number(
     text = message("OML^O21", *ordered(f"XO P1 S1 {code}"), at="20261122")
     put(tmp_path, "4.hl7", text.replace(PID, other))
     assert {order.patient_id for order in read(tmp_path).of("S1")} == {"815"}
+    # The other tests are asked for as before, in the patient's own study.
+    assert asked_of(read(tmp_path), "S1") == sorted({"HER2", "ER", "PR", code.strip("^")})
+
+
+def test_one_message_corrects_the_patient_of_each_of_its_orders(tmp_path: Path) -> None:
+    orders = (f"P1 F1 HER2{CASE.format('S1')}", f"P1 F2 ER{CASE.format('S1')}")
+    her2, er = (ordered(f"NW {each}") for each in orders)
+    new = [*her2, "SPM|1|S1;A1||TISS", "ZDS|1.2.31", *er, "SPM|1|S1;B1||TISS"]
+    put(tmp_path, "1.hl7", message("OML^O21", *new))
+    changed = ordered(*(f"XO {each}" for each in orders))
+    other = PID.replace("4711", "815").replace("Müller", "Meier")
+    put(tmp_path, "2.hl7", message("OML^O21", *changed, at="20261121", pid=other))
+    told = [(each.asked, each.requests[0].blocks) for each in read(tmp_path).of("S1")]
+    assert told == [(("HER2",), ("A1",)), (("ER",), ("B1",))]
+    put(tmp_path, "2.hl7", message("OML^O21", *changed[2:], at="20261121", pid=other))
+    found = {each.requests[0].filler: each for each in read(tmp_path).of("S1")}
+    assert [found[each].patient_name[:5] for each in ("F1", "F2")] == ["Meier", "Meier"]
+    # The study is that of the former patient.
+    assert found["F1"].uid == ""
+
+
+@pytest.mark.parametrize(
+    ("ids", "merged", "left"),
+    [
+        ("815^^^LAB^MR~4711^^^KLINIK^MR", (), []),
+        ("815^^^KLINIK^MR", (("4711", "815"),), []),
+        ("815^^^KLINIK^MR", (), ["HER2"]),
+        # Another ID of both may be that of many.
+        ("815^^^KLINIK^MR~77^^^KASSE^SS", (), ["HER2"]),
+    ],
+)
+def test_a_message_without_the_accession_may_have_any_id_of_the_patient(
+    ids: str, merged: tuple[tuple[str, ...], ...], left: list[str], tmp_path: Path
+) -> None:
+    put(tmp_path, "1.hl7", message("OML^O21", *ordered("NW P1 S1 HER2" + CASE.format("S1"))))
+    pid = PID.replace("4711^^^KLINIK&1.2.3&ISO^MR~77^^^KASSE^SS", ids)
+    put(tmp_path, "2.hl7", message("OML^O21", "ORC|CA|P1", at="20261121", pid=pid))
+    found = read_hl7(tmp_path, Orders(hl7=tmp_path), merged=merged)
+    assert asked_of(found, "S1") == left
 
 
 @pytest.mark.parametrize("ids", ["77^^^KASSE^PI~4711^^^KLINIK^MR", "77^^^KASSE^PI"])

@@ -615,6 +615,78 @@ def test_an_order_that_is_taken_back_leaves_the_kept_one(lab: Laboratory) -> Non
     assert known() == (("HE", "HER2"), "P-1", "")
 
 
+MERGED = (("4711", "0815"),)
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+@pytest.mark.parametrize(
+    ("ids", "merged", "left"),
+    [
+        ("4711^^^KLINIK^MR", (), ["P-2"]),
+        ("0815^^^LAB^MR~4711^^^KLINIK^MR", (), ["P-2"]),
+        ("\uff14\uff17\uff11\uff11^^^KLINIK^MR", (), ["P-2"]),
+        ("0815^^^KLINIK^MR", MERGED, ["P-2"]),
+        ("UNKNOWN", (), ["P-2"]),
+        ("0815^^^KLINIK^MR", (), ["P-1", "P-2"]),
+        ("4711^^^LAB^MR", (), ["P-1", "P-2"]),
+    ],
+)
+def test_an_order_is_taken_back_under_any_id_of_its_patient(
+    ids: str, merged: tuple[tuple[str, ...], ...], left: list[str], is_gone: bool, lab: Laboratory
+) -> None:
+    """The message of the order itself may be gone."""
+    settings = lab.settings.model_copy(update={"patients": Patients(merged=merged)})
+    head = HL7.partition("ORC")[0]
+    obr = "|HER2^HER2 IHC^L" + "|" * 14 + "S26-1\r"
+    (lab.hl7 / "one.hl7").unlink()
+    lab.table()
+    for at, (control, placer) in enumerate((("NW", "P-1"), ("CA", "P-1"), ("NW", "P-2"))):
+        text = head.replace("20261120", f"2026112{at}")
+        text = text.replace("4711^^^KLINIK^MR", ids) if control == "CA" else text
+        lab.write(lab.hl7 / f"{at}.hl7", f"{text}ORC|{control}|{placer}\rOBR|1|{placer}|{obr}")
+        ask_orders("S26-1", settings)
+        if is_gone and at == 0:
+            (lab.hl7 / "0.hl7").unlink()
+    order = kept_order("S26-1", settings)
+    assert order is not None
+    assert [each.placer for each in order.requests] == left
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+@pytest.mark.parametrize("control", ["SC", "XO"])
+@pytest.mark.parametrize("merged", [(), MERGED])
+@pytest.mark.parametrize(
+    ("test", "stain"), [("HE^H&E^L", "HE"), ("HER2^HER2 IHC^L", "HER2"), ("", "HE")]
+)
+def test_a_change_of_one_test_with_another_patient_leaves_the_others(
+    test: str,
+    stain: str,
+    merged: tuple[tuple[str, ...], ...],
+    control: str,
+    is_kept: bool,
+    lab: Laboratory,
+) -> None:
+    settings = lab.settings.model_copy(update={"patients": Patients(merged=merged)})
+    (lab.hl7 / "one.hl7").unlink()
+    lab.table()
+    other = test or "HE^H&E^L"
+    changes = (("NW", "F-1", "HER2^HER2 IHC^L"), ("NW", "F-2", other), (control, "F-2", test))
+    for at, (code, filler, asked) in enumerate(changes):
+        text = HL7.partition("ORC")[0].replace("20261120", f"2026112{at}")
+        text = text if code == "NW" else text.replace("4711", "0815")
+        block = f"SPM|1|S26-1;{'AB'[at % 2]}1\r" if code == "NW" else ""
+        obr = f"OBR|1|P-1|{filler}|{asked}" + "|" * 14 + f"S26-1\r{block}"
+        lab.write(lab.hl7 / f"{at}.hl7", f"{text}ORC|{code}|P-1|{filler}\r{obr}")
+        if is_kept or code != "NW":
+            answer = ask_orders("S26-1", settings)
+    assert answer.order is not None
+    assert answer.order.patient_id == ("4711" if merged else "0815")
+    assert ("another patient" in answer.note) == (is_kept and not merged)
+    for block, asked, filler in (("A1", "HER2", "F-1"), ("B1", stain, "F-2")):
+        request, note = answered_request("S26-1", block, asked, settings)
+        assert (request.placer, request.filler, note) == ("P-1", filler, "")
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
