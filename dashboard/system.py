@@ -297,7 +297,7 @@ def _readers(settings: Settings) -> tuple[ReaderInUse, ...]:
         return ()
     in_use = {
         each.task: each.problem
-        if each.spec is None
+        if each.problem or each.spec is None
         else f"{each.spec.name} {each.spec.version}, sha256 {each.spec.sha256[:12]}…"
         for each in known
         if each.in_use

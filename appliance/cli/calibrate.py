@@ -125,10 +125,10 @@ def _fit(
             f"{task}: these weights learned from a data set of {kind}: label other patients than "
             "those of the train split."
         )
+    in_use = _in_use(spec, settings)
     network = Network(folder, settings.models.device, settings.models.runtime)
     with ProgressBars(quiet=as_json) as progress:
         labeled = labeled_logits(labels, network, progress)
-        in_use = _in_use(spec, settings)
         fitted = fit_site(labeled, task, in_use=in_use, progress=progress)
     _show(fitted, spec, as_json=as_json, dry_run=dry_run)
     try:
@@ -151,14 +151,23 @@ def _fit(
 
 
 def _in_use(spec: ModelSpec, settings: Settings) -> SiteCalibration | None:
-    """The calibration of these weights; None where there is none, or none that can be used."""
+    """The calibration of these weights; None where there is none, or a damaged one.
+
+    Raises
+    ------
+    WeightsError
+        If the folder of calibrations, or the file, cannot be read: what is in use is unknown.
+    """
     from appliance.errors import WeightsError
     from appliance.readers.site_calibrations import with_site_calibration
+    from models.errors import CalibrationError
 
     try:
         return with_site_calibration(spec, settings).site
-    except WeightsError:
-        return None
+    except WeightsError as err:
+        if isinstance(err.__cause__, (CalibrationError, UnicodeDecodeError)):
+            return None
+        raise
 
 
 def _say(text: str) -> None:

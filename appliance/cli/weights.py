@@ -57,9 +57,11 @@ def list_(as_json: JsonOption = False, config: ConfigOption = None) -> None:
         )
     out.print(table)
     for each in known:
-        if each.in_use and each.spec is not None:
-            words = calibration_words(each.spec, settings)
-            out.print(f"{each.task}: {words}", soft_wrap=True, highlight=False)
+        if each.spec is not None and (each.in_use or each.problem):
+            # A calibration that is damaged or away is not one that is missing.
+            words = each.problem or calibration_words(each.spec, settings)
+            title = each.task if each.in_use else f"{each.task} {each.name}"
+            out.print(f"{title}: {words}", soft_wrap=True, highlight=False)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from pathlib import Path
 from appliance.artifacts import write_whole
 from appliance.intake.identity.sidecar import read_sidecar
 from appliance.operations.install_weights import only_writer
-from appliance.readers.site_calibrations import calibration_path
+from appliance.readers.site_calibrations import calibration_path, require_calibrations_folder
 from appliance.settings.settings import Settings
 from models.site_calibration import SiteCalibration
 from models.spec import ModelSpec, Task
@@ -42,10 +42,11 @@ def store_calibration(site: SiteCalibration, spec: ModelSpec, settings: Settings
     Raises
     ------
     WeightsError
-        If the folder cannot be written.
+        If the folder cannot be written, or the one that the settings name is not there.
     """
     path = calibration_path(spec, settings)
     with only_writer(settings):
+        require_calibrations_folder(settings)
         write_whole(path, site.to_json().encode())
     return path
 
@@ -56,10 +57,12 @@ def remove_calibration(spec: ModelSpec, settings: Settings) -> bool:
     Raises
     ------
     WeightsError
-        If the file cannot be removed.
+        If the file cannot be removed, or the folder that the settings name is not there: the
+        calibration would be in use again once it is.
     """
     path = calibration_path(spec, settings)
     with only_writer(settings):
+        require_calibrations_folder(settings)
         there = path.exists()
         path.unlink(missing_ok=True)
     return there

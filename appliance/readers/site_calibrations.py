@@ -33,6 +33,19 @@ def calibrations_folder(settings: Settings) -> Path:
     return settings.models.calibrations or settings.weights_dir
 
 
+def require_calibrations_folder(settings: Settings) -> None:
+    """Raise `WeightsError` if the settings name a folder that is not there.
+
+    It may be a share that is away: what it holds is unknown, and it is not to be made anew.
+    """
+    named = settings.models.calibrations
+    if named is not None and not named.is_dir():
+        raise WeightsError(
+            f"models.calibrations = {named}: no folder is there. Mount or create it, or "
+            "correct the setting."
+        )
+
+
 def with_site_calibration(spec: ModelSpec, settings: Settings) -> ModelSpec:
     """The weights' manifest with the calibration of this site; unchanged where there is none.
 
@@ -47,12 +60,7 @@ def with_site_calibration(spec: ModelSpec, settings: Settings) -> ModelSpec:
     try:
         return replace(spec, site=SiteCalibration.of_json(path.read_text()))
     except FileNotFoundError:
-        named = settings.models.calibrations
-        if named is not None and not named.is_dir():
-            raise WeightsError(
-                f"models.calibrations = {named}: no folder is there. Mount or create it, or "
-                "correct the setting."
-            ) from None
+        require_calibrations_folder(settings)
         return spec
     except (OSError, UnicodeDecodeError, CalibrationError) as err:
         why = err.strerror if isinstance(err, OSError) else str(err)

@@ -204,6 +204,9 @@ def test_from_class_folders(site: Site) -> None:
     path = calibration_path(chosen_weights(Task.TUMOR, site.settings)[1], site.settings)
     path.write_text("{")
     assert "tandem calibrate --remove" in site.run("weights", "verify")[1]
+    listed = " ".join(site.run("weights", "list")[1].split())
+    assert f"tumor: {path}: not a usable calibration" in listed
+    assert "tumor: not calibrated" not in listed and "intensity: not calibrated" in listed
     assert site.run("calibrate", site.folder / "labels", "--task", "tumor", *MPP)[0] == 0
     assert site.calibration() == SiteCalibration.of_json(path.read_text())
 
@@ -291,3 +294,40 @@ def test_a_worse_calibration_does_not_replace_a_better_one(site: Site) -> None:
     words = " ".join(text.split())
     assert code == 0 and f"in place of {poor.fingerprint[:12]}… of {poor.made[:10]}" in words, text
     assert (now := site.calibration()) is not None and now.fingerprint == better.fingerprint
+
+
+def test_a_share_that_is_away_is_not_a_site_without_calibration(site: Site) -> None:
+    labels = annotated(site.folder / "labels")
+    share, away = site.folder / "share", site.folder / "away"
+    more = f'calibrations = "{share / "cal"}"\n'
+    told = f"models.calibrations = {share / 'cal'}: no folder is there. Mount or create it"
+
+    def calibrate(*arguments: object) -> tuple[int, str]:
+        code, text = site.run("calibrate", *arguments, "--task", "tumor", more=more)
+        return code, " ".join(text.split())
+
+    (share / "cal").mkdir(parents=True)
+    assert calibrate(labels)[0] == 0
+    (stored,) = share.rglob("calibration-*.json")
+    made = stored.read_text()
+    share.rename(away)
+    share.mkdir()  # the bare mount point
+    for arguments in ((labels,), (labels, "--dry-run"), ("--remove",)):
+        code, text = calibrate(*arguments)
+        assert (code, told in text) == (1, True), text
+    assert not list(share.iterdir())
+    listed = " ".join(site.run("weights", "list", more=more)[1].split())
+    assert f"tumor: {told}" in listed and "not calibrated" not in listed
+    share.rmdir()
+    away.rename(share)
+    assert stored.read_text() == made
+    code, text = calibrate("--remove")
+    assert (code, "not calibrated for this site from now on" in text) == (0, True)
+
+
+def test_a_calibration_that_cannot_be_read_is_not_replaced_unseen(site: Site) -> None:
+    labels = annotated(site.folder / "labels")
+    spec = chosen_weights(Task.TUMOR, site.settings)[1]
+    calibration_path(spec, site.settings).mkdir()  # reading it fails, as of a share with trouble
+    code, text = site.run("calibrate", labels, "--task", "tumor", "--dry-run")
+    assert (code, "Is a directory" in text) == (1, True), text

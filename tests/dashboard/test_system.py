@@ -23,10 +23,12 @@ from appliance.ledger.transaction import Transaction
 from appliance.operations.doctor import Examined
 from appliance.operations.users import Role
 from appliance.readers.device import DeviceSign, write_device
+from appliance.readers.site_calibrations import calibration_path
 from dashboard import actions
 from dashboard import system as facts
 from dashboard.actions import Person
 from dashboard.system import read_system
+from models.spec import Task, read_manifest, reference_folder
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -96,6 +98,19 @@ def test_lanes_destinations_and_readers_are_told(lab: Lab, findings: Findings) -
     st.cache_resource.clear()
     page = markup(AppTest.from_function(system_page).run(timeout=180))
     assert "analyze case-1" not in page and "The appliance does not run." in page
+
+
+def test_a_damaged_calibration_is_told_where_the_weights_are(lab: Lab) -> None:
+    lab.slide("S26-0000001", HE)
+    spec = read_manifest(reference_folder(Task.TUMOR))
+    path = calibration_path(spec, lab.settings)
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    reader = LedgerReader(lab.settings.ledger_url)
+    found = {each.name: each.weights for each in read_system(reader, lab.settings).readers}
+    reader.close()
+    assert found["tumor"].startswith(f"{path}: not a usable calibration")
+    assert "sha256" in found["intensity"]
 
 
 def test_a_destination_that_cannot_be_reached_is_told_before_what_it_cannot_say(
