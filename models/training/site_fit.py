@@ -17,7 +17,7 @@ docs/calibration.md has how often 40 and 100 tiles are refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,8 @@ from models.spec import CLASSES, Task
 LEAST_TILES, LEAST_OF_CLASS = 20, 3
 """Fewest labeled tiles, and fewest tiles that show each class."""
 FOLDS = 5
+CHOICES = 1000
+"""Most choices of folds that are tried; of five classes of two patients, every third will do."""
 LEAST_PATIENTS = 5
 """Fewest patients whose calibration is stored. With fewer, single tiles are resampled for the
 intervals, which then say nothing of other patients."""
@@ -106,14 +108,16 @@ def fit_site(
     Raises
     ------
     CalibrationError
-        If there are fewer than `LEAST_TILES`, or a class has fewer than `LEAST_OF_CLASS`.
+        If there are fewer than `LEAST_TILES`, or a class has fewer than `LEAST_OF_CLASS`, or all of
+        one patient.
     """
     if not np.isfinite(labeled.logits).all():
         raise CalibrationError("the network gives answers that are no numbers; verify its weights.")
-    _require_enough(labeled, task)
+    shows = np.stack([(labeled.truth == k).any(axis=1) for k in range(len(CLASSES[task]))], axis=1)
+    _require_enough(labeled, shows, task)
     scale, offsets = _fit(labeled, task)
     after = np.empty_like(labeled.logits)
-    for number, held_out in enumerate(_folds(labeled.patient, seed)):
+    for number, held_out in enumerate(_folds(labeled, shows, seed)):
         fold = _fit(labeled.where(~held_out), task)
         after[held_out] = calibrated(labeled.logits[held_out], *fold)
         if progress is not None:
@@ -163,7 +167,8 @@ def site_calibration(
     )
 
 
-def _require_enough(labeled: LabeledLogits, task: Task) -> None:
+def _require_enough(labeled: LabeledLogits, shows: NDArray[np.bool_], task: Task) -> None:
+    """Check the numbers of tiles and patients; `shows` (N, K): whether a tile shows a class."""
     tiles = len(labeled.truth)
     if tiles < LEAST_TILES:
         raise CalibrationError(
@@ -171,11 +176,19 @@ def _require_enough(labeled: LabeledLogits, task: Task) -> None:
             "patients or more. Annotate more."
         )
     for number, name in enumerate(CLASSES[task]):
-        shown = int((labeled.truth == number).any(axis=1).sum())
+        shown = int(shows[:, number].sum())
         if shown < LEAST_OF_CLASS:
             raise CalibrationError(
                 f"class {name!r} is labeled on {shown} tiles: a calibration needs each class on at "
                 f"least {LEAST_OF_CLASS}. Annotate more of it."
+            )
+    if len(np.unique(labeled.patient)) < LEAST_PATIENTS:
+        return  # refused for that, after its figures
+    for number, name in enumerate(CLASSES[task]):
+        if len(patients := np.unique(labeled.patient[shows[:, number]])) < 2:
+            raise CalibrationError(
+                f"class {name!r} comes from patient {patients[0]} alone: a fit cannot be judged on "
+                "patients that it did not see. Label it on slides of three patients or more."
             )
 
 
@@ -219,13 +232,21 @@ def _fit(labeled: LabeledLogits, task: Task) -> tuple[float, Floats]:
     return float(np.exp(found.x[0])), np.asarray(found.x[1:], dtype=np.float64)
 
 
-def _folds(patient: NDArray[np.str_], seed: int) -> Iterator[NDArray[np.bool_]]:
-    """Masks of the tiles that are held out in turn: whole patients, or tiles of the only one."""
-    units = _units(patient, 2)
-    number = np.random.default_rng(seed).permutation(int(units.max()) + 1)
-    folds = number[units] % min(FOLDS, len(number))
-    for fold in range(int(folds.max()) + 1):
-        yield folds == fold
+def _folds(labeled: LabeledLogits, shows: NDArray[np.bool_], seed: int) -> list[NDArray[np.bool_]]:
+    """Masks of the tiles that are held out in turn: whole patients, or tiles of the only one.
+
+    Of random choices the first is taken in which no fold has all tiles of a class: without them its
+    offset would run away. With fewer than `LEAST_PATIENTS` there may be none; then the last.
+    """
+    units = _units(labeled.patient, 2)
+    rng = np.random.default_rng(seed)
+    for _ in range(CHOICES):
+        number = rng.permutation(int(units.max()) + 1)
+        fold = number[units] % min(FOLDS, len(number))
+        folds = [fold == k for k in range(int(fold.max()) + 1)]
+        if all(shows[~held_out].any(axis=0).all() for held_out in folds):
+            break
+    return folds
 
 
 def _units(patient: NDArray[np.str_], least: int) -> NDArray[np.int64]:

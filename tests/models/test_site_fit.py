@@ -129,6 +129,43 @@ def test_labels_of_few_patients_are_refused_however_well_they_fit() -> None:
     assert "4 patients" in refused and "at least 5 patients" in refused
 
 
+def of_one_grade_each(seed: int) -> LabeledLogits:
+    """Tiles of eight patients, each of whom shows one grade of HER2 alone."""
+    labeled = drawn(Task.INTENSITY, 40, seed)
+    grade = labeled.truth[:, 0]
+    second = [int((grade[:k] == grade[k]).sum() % 2) for k in range(len(grade))]
+    names = [f"p{2 * g + more}" for g, more in zip(grade, second, strict=True)]
+    return replace(labeled, patient=np.array(names))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_patients_of_one_grade_each_are_not_refused(seed: int) -> None:
+    """A fit without both patients of a grade would know nothing of it."""
+    moved = shifted(of_one_grade_each(seed), 1.5, [0.0, 0.0, -5.0, 4.0])
+    fitted = fit_site(moved, Task.INTENSITY)
+    assert not fitted.refusal
+    assert fitted.figures["held_out"] == "patient"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_patients_of_one_mistaken_grade_each_are_refused(seed: int) -> None:
+    labeled = of_one_grade_each(seed)
+    grades = np.random.default_rng(seed).permutation([0, 0, 1, 1, 2, 2, 3, 3])
+    mixed = np.array([[grades[int(name[1:])]] for name in labeled.patient], dtype=np.uint8)
+    assert fit_site(replace(labeled, truth=mixed), Task.INTENSITY).refusal
+
+
+def test_a_class_of_one_patient_alone_is_refused_for_that() -> None:
+    labeled = of_one_grade_each(0)
+    labeled.patient[labeled.patient == "p7"] = "p6"
+    told = "'strong' comes from patient p6 alone: .* Label it on slides of three patients or more"
+    with pytest.raises(CalibrationError, match=told):
+        fit_site(labeled, Task.INTENSITY)
+    # Too few patients are told as such.
+    few = replace(labeled, patient=np.array([f"p{k}" for k in labeled.truth[:, 0]]))
+    assert "the tiles come from 4 patients" in fit_site(few, Task.INTENSITY).refusal
+
+
 def test_answers_that_are_no_numbers_are_an_error() -> None:
     labeled = drawn(Task.TUMOR, 40, 0)
     labeled.logits[3, 0, 1] = np.nan
