@@ -70,10 +70,11 @@ def calibrate(
     """Calibrate a network for this site on 20 to 200 labeled tiles of its own slides.
 
     A network often ranks tiles well where its threshold is wrong: another scanner or stain moves
-    all its answers. Annotate areas on some slides of 5 patients or more in QuPath, 40 tiles (143 µm
-    each) or more, all classes about as often, and export them as GeoJSON beside the slides, in a
-    folder per patient. A scale and an offset per class are fitted and judged on patients that the
-    fit did not see. Where that does not surely help nothing is stored, and the exit status is 1.
+    all its answers. Annotate areas of about 300 µm on some slides of 5 patients or more in QuPath,
+    40 tiles (143 µm) or more, all classes about as often, and export them as GeoJSON beside the
+    slides, in a folder per patient. A scale and an offset per class are fitted and judged on
+    patients that the fit did not see. Where that does not surely help nothing is stored, and the
+    exit status is 1.
 
     A running daemon uses the calibration from its next step on. Reports name it; without one they
     say "not calibrated for this site".

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,7 @@ from models.datasets.annotated import (
 from models.datasets.images import read_rgb
 from models.datasets.patients import PatientOf, split_of
 from models.datasets.splits import SPLITS, Split, check_splits
+from models.datasets.store import is_plain
 from models.errors import DataSetError
 from models.evaluation.folders import LabeledImage, find_images
 from models.evaluation.truth_tiles import (
@@ -42,6 +44,9 @@ from models.spec import Task
 from models.training.site_fit import UNLABELED, LabeledLogits
 
 BATCH = 8
+LEAST_ANNOTATED = 0.5
+"""Least share of a tile of C and L that has a class. By the 5 % of data sets, a tile that has the
+edge of an area alone would be of its class, whatever its other tissue is. M reads label maps."""
 GRID = 32
 """Px of a tile's label map in each direction that M is judged on; neighbors agree."""
 
@@ -67,11 +72,39 @@ class SiteLabels:
 
 @dataclass(frozen=True, slots=True)
 class _Tile:
-    """A calibrated tile uint8 (512, 512, 3), its class or label map, and its patient."""
+    """A calibrated tile uint8 (512, 512, 3), its class or label map, its patient and source."""
 
     pixels: NDArray[np.uint8]
     truth: int | NDArray[np.uint8]
     patient: str
+    origin: str
+
+
+class _Copies:
+    """Check of tiles that come twice: the folds would know what they are judged on."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[str, str, bytes]] = {}
+
+    def check(self, tile: _Tile) -> None:
+        """Raise `DataSetError` if an equal tile is another patient's, or has another label.
+
+        Tiles of one color, such as glass, are equal by chance.
+        """
+        label = np.asarray(tile.truth, dtype=np.uint8).tobytes()
+        name = hashlib.sha256(tile.pixels.tobytes()).hexdigest()
+        first = self._seen.setdefault(name, (tile.patient, tile.origin, label))
+        if first == (tile.patient, tile.origin, label) or is_plain(tile.pixels):
+            return
+        patient, origin, other = first
+        both = f"{tile.origin} is the same tile as {origin}"
+        if patient != tile.patient:
+            raise DataSetError(
+                f"{both}, of patients {tile.patient} and {patient}. Name one patient, or leave one "
+                "of the two out."
+            )
+        if other != label:
+            raise DataSetError(f"{both}, with another label. Correct one, or leave both out.")
 
 
 def labeled_logits(labels: SiteLabels, network: Network, progress: Progress) -> LabeledLogits:
@@ -80,8 +113,9 @@ def labeled_logits(labels: SiteLabels, network: Network, progress: Progress) -> 
     Raises
     ------
     DataSetError
-        If the labels or a slide cannot be used.
+        If the labels or a slide cannot be used, or one tile is of two patients or has two labels.
     """
+    copies = _Copies()
     logits: list[NDArray[np.float32]] = []
     truth: list[NDArray[np.uint8]] = []
     patients: list[str] = []
@@ -96,6 +130,7 @@ def labeled_logits(labels: SiteLabels, network: Network, progress: Progress) -> 
         batch.clear()
 
     for tile in _tiles(labels, network.spec.task, progress):
+        copies.check(tile)
         batch.append(tile)
         if len(batch) == BATCH:
             judge()
@@ -124,10 +159,18 @@ def _tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator[_Tile
         return
     _tell_taught(labels, [each.split for each in slides])
     slides = [each for each in slides if _is_free(each.split)]
+    edges = 0
     for sample in samples_of_slides(
         slides, task, labels.open_slide, labels.rules, progress, ignored=UNLABELED
     ):
-        yield _Tile(sample.pixels, sample.label, sample.patient)
+        if task is not Task.SEGMENTATION and sample.annotated < LEAST_ANNOTATED:
+            edges += 1
+            continue
+        yield _Tile(sample.pixels, sample.label, sample.patient, sample.origin)
+    if edges:
+        labels.say(
+            f"{edges} tiles left out: less than {100 * LEAST_ANNOTATED:.0f} % of each is annotated."
+        )
 
 
 def _image_tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator[_Tile]:
@@ -152,7 +195,7 @@ def _image_tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator
     for number, (image, (patient, split)) in enumerate(zip(images, told, strict=True)):
         if _is_free(split):
             for pixels, truth in _tiles_of(image, values, task):
-                yield _Tile(pixels, truth, patient)
+                yield _Tile(pixels, truth, patient, str(image.path))
         progress("images", number + 1, len(images))
 
 

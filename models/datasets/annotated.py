@@ -232,6 +232,7 @@ def samples_of_slides(
                     patient=each.patient,
                     split=each.split,
                     origin=f"slide {number} of the table, column {column}, row {line}",
+                    annotated=_annotated(raster, everything=rest is not None),
                 )
         if not found:
             raise DataSetError(
@@ -296,6 +297,14 @@ def class_raster(
         ]
         cv2.fillPoly(raster, rings, item.label, shift=_SHIFT)  # even-odd: holes stay open
     return raster
+
+
+def _annotated(raster: NDArray[np.uint8], *, everything: bool) -> float:
+    """Share of a tile that has a class; `everything`: what is not annotated has one, too."""
+    without = raster == _PASSED_OVER
+    if not everything:
+        without |= raster == _NOTHING
+    return 1 - float(without.mean())
 
 
 def _label(

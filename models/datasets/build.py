@@ -27,6 +27,7 @@ from models.datasets.store import (
     Manifest,
     Tile,
     check_copies,
+    check_labels,
     is_plain,
     labels_path,
     tile_path,
@@ -42,7 +43,8 @@ class Sample:
 
     `pixels` uint8 (512, 512, 3), RGB at 0.2793 µm/px, glass at 255. `label` is the index of a
     class, for segmentation a map uint8 (128, 128) of indices. `patient` is a pseudonym, `origin` a
-    source for people, `split` is None unless the caller has decided it.
+    source for people, `split` is None unless the caller has decided it. `annotated` is the share
+    (0-1) of the tile that the label rests on.
     """
 
     pixels: NDArray[np.uint8]
@@ -50,6 +52,7 @@ class Sample:
     patient: str
     origin: str
     split: Split | None = None
+    annotated: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,8 @@ def build_data_set(
     ------
     DataSetError
         If `out` exists or cannot be written, there are no samples, a class has none, a patient or a
-        tile is in two splits, a patient is written in two ways, or there are too few patients.
-        Errors of `samples` pass through.
+        tile is in two splits, a tile has two labels, a patient is written in two ways, or there are
+        too few patients. Errors of `samples` pass through.
     """
     with new_folder(out) as part:
         for folder in ("tiles", "labels") if task is Task.SEGMENTATION else ("tiles",):
@@ -138,7 +141,8 @@ def _manifest(
         raise DataSetError(f"{out}: nothing to write: no tile was found")
     check_patients((item.tile.patient for item in kept), str(out))
     if not all(item.decided for item in kept):
-        splits = split_patients(_strata(kept), shares, seed)
+        strata, shown = _strata(kept)
+        splits = split_patients(strata, shares, seed, shown)
         kept = [
             replace(item, tile=item.tile.model_copy(update={"split": splits[item.tile.patient]}))
             for item in kept
@@ -165,18 +169,24 @@ def _manifest(
             )
     tiles = tuple(item.tile for item in kept)
     check_copies(tiles, str(out), lambda number: kept[number].plain)
+    check_labels(tiles, str(out), lambda number: kept[number].plain)
     return Manifest(task=task, classes=CLASSES[task], source=source, counts=counts, tiles=tiles)
 
 
-def _strata(kept: list[_Kept]) -> dict[str, int]:
-    """Main class of each patient; for label maps the one that covers most, class 0 excepted."""
+def _strata(kept: list[_Kept]) -> tuple[dict[str, int], dict[str, set[int]]]:
+    """Main class of each patient, and all its classes.
+
+    The main class of label maps is the one that covers most, class 0 excepted.
+    """
     total: dict[str, NDArray[np.int64]] = {}
+    shown: dict[str, set[int]] = {}
     for item in kept:
         counts = item.counts.copy()
+        shown.setdefault(item.tile.patient, set()).update(np.flatnonzero(counts).tolist())
         if item.tile.labels_sha256 is not None:
             counts[0] = 0
         total[item.tile.patient] = total.get(item.tile.patient, 0) + counts
-    return {patient: int(counts.argmax()) for patient, counts in total.items()}
+    return {patient: int(counts.argmax()) for patient, counts in total.items()}, shown
 
 
 def _write(path: Path, pixels: NDArray[np.uint8]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,11 +15,18 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 Shares = tuple[float, float, float]
 
 
-def split_patients(patients: Mapping[str, int], shares: Shares, seed: int) -> dict[str, Split]:
+def split_patients(
+    patients: Mapping[str, int],
+    shares: Shares,
+    seed: int,
+    shown: Mapping[str, Collection[int]] | None = None,
+) -> dict[str, Split]:
     """Return a split for each patient. `patients` maps each one to a stratum (its main class).
 
     Equal seeds give equal splits. Within each stratum and overall, the shares come as near to
-    `shares` (train, validation, test) as whole patients allow.
+    `shares` (train, validation, test) as whole patients allow. `shown` has the classes of each
+    patient (None: the stratum alone): where a split would stay empty, a patient leaves train for it
+    whose classes others in train show, too, if there is one.
 
     Raises
     ------
@@ -50,10 +57,14 @@ def split_patients(patients: Mapping[str, int], shares: Shares, seed: int) -> di
         mine[k] += 1
         taken[k] += 1
         chosen[name] = k
+    classes = shown or {name: (stratum,) for name, stratum in patients.items()}
     for k in wanted:  # with few patients a split may still be empty
         if taken[k] == 0:
             richest = int(taken.argmax())
-            name = next(n for n in reversed(order) if chosen[n] == richest)
+            members = [n for n in reversed(order) if chosen[n] == richest]
+            held = Counter(c for n in members for c in set(classes[n]))
+            spare = (n for n in members if richest > 0 or all(held[c] > 1 for c in classes[n]))
+            name = next(spare, members[0])
             chosen[name] = k
             taken[richest] -= 1
             taken[k] += 1

@@ -142,11 +142,7 @@ def read_data_set_manifest(folder: Path) -> Manifest:
         if not known or mapped != (tile.labels_sha256 is not None):
             raise DataSetError(f"{path}: tile {number} has no label of {manifest.task}")
     check_splits(((tile.patient, tile.split) for tile in manifest.tiles), str(path))
-    check_copies(
-        manifest.tiles,
-        str(path),
-        lambda k: is_plain(_pixels(tile_path(folder, k), manifest.tiles[k].sha256)),
-    )
+    check_copies(manifest.tiles, str(path), lambda number: _is_plain(folder, manifest, number))
     return manifest
 
 
@@ -174,6 +170,27 @@ def check_copies(tiles: Sequence[Tile], where: str, plain: Callable[[int], bool]
                 "patient, or leave one of the two out."
             )
         by_chance.add(tile.sha256)
+
+
+def check_labels(tiles: Sequence[Tile], where: str, plain: Callable[[int], bool]) -> None:
+    """Check that no tile has two labels; `where` and `plain` as in `check_copies`.
+
+    It is no part of reading a data set: one that was built and has trained can still be read.
+
+    Raises
+    ------
+    DataSetError
+        If a tile has two labels.
+    """
+    first: dict[str, Tile] = {}
+    for number, tile in enumerate(tiles):
+        other = first.setdefault(tile.sha256, tile)
+        same = (other.label, other.labels_sha256) == (tile.label, tile.labels_sha256)
+        if not same and not plain(number):
+            raise DataSetError(
+                f"{where}: one tile has two labels ({other.origin} and {tile.origin}, of patients "
+                f"{other.patient} and {tile.patient}). Correct one, or leave both out."
+            )
 
 
 def is_plain(pixels: NDArray[np.uint8]) -> bool:
@@ -229,9 +246,10 @@ def check_data_set(folder: Path, progress: Progress | None = None) -> Manifest:
     Raises
     ------
     DataSetError
-        Same as `load_dataset`.
+        Same as `load_dataset`, or if a tile has two labels.
     """
     manifest = read_data_set_manifest(folder)
+    check_labels(manifest.tiles, str(folder), lambda number: _is_plain(folder, manifest, number))
     for number in range(len(manifest.tiles)):
         _read(folder, manifest, number)
         if progress is not None:
@@ -292,6 +310,10 @@ def _read(
     if labels.shape != (LABEL_PX, LABEL_PX) or labels.max() >= len(manifest.classes):
         raise DataSetError(f"{path}: not a label map of {len(manifest.classes)} classes")
     return image, labels.astype(np.uint8)
+
+
+def _is_plain(folder: Path, manifest: Manifest, number: int) -> bool:
+    return is_plain(_pixels(tile_path(folder, number), manifest.tiles[number].sha256))
 
 
 def _pixels(path: Path, sha256: str) -> NDArray[np.uint8]:

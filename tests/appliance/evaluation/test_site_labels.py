@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,15 +27,16 @@ from models.training.site_fit import UNLABELED, LabeledLogits
 
 @dataclass
 class PlainSlide:
-    """Two tiles side by side at their own resolution."""
+    """Two tiles side by side at their own resolution; each `number` is another slide."""
 
+    number: int = 0
     width_px: int = 1024
     height_px: int = 512
     mpp: float = 0.2793
     offset_px: tuple[int, int] = (0, 0)
 
     def tile(self, column: int, row: int) -> NDArray[np.uint8]:
-        return tile(1, 10 * column + row)
+        return tile(1, 100 * self.number + 10 * column + row)
 
 
 @contextmanager
@@ -70,6 +72,52 @@ def test_what_is_to_be_ignored_is_unlabeled_and_no_background(tmp_path: Path) ->
     assert row.tolist() == 16 * [4] + 9 * [UNLABELED] + 7 * [0]
 
 
+def test_a_tile_of_which_less_than_half_is_annotated_is_left_out(tmp_path: Path) -> None:
+    """Its other tissue may be of another class than the area that it has the edge of."""
+    (tmp_path / "a.svs").touch()
+    marks = tmp_path / "a.geojson"
+    said: list[str] = []
+    labels = SiteLabels(path=tmp_path, open_slide=opened, say=said.append)
+    told = "1 tiles left out: less than 50 % of each is annotated."
+    marks.write_text(json.dumps([area("Stroma", 0, 700)]))
+    assert len(judged(labels, Task.TUMOR).truth) == 1
+    marks.write_text(json.dumps([area("2+", 0, 700)]))
+    assert len(judged(labels, Task.INTENSITY).truth) == 1
+    assert said == [told, told]
+    # M has a map of each tile; of what is not annotated, the user says the class.
+    assert len(judged(labels, Task.SEGMENTATION).truth) == 2
+    marks.write_text(json.dumps([area("Tumor", 0, 700)]))
+    rest = replace(labels, rules=Rules(names={}, rest="other"))
+    assert len(judged(rest, Task.TUMOR).truth) == 2
+    marks.write_text(json.dumps([area("Tumor", 0, 800), area("Ignore*", 512, 800)]))
+    assert len(judged(rest, Task.TUMOR).truth) == 1
+    assert said == [told, told, told]
+
+
+def test_copies_under_two_patients_or_two_labels_are_refused(tmp_path: Path) -> None:
+    folder, glass = tmp_path / "images", np.full((512, 512, 3), 255, np.uint8)
+    labels = SiteLabels(path=folder, mpp=0.2793)
+    for number, label in enumerate(("tumor", "other")):
+        for patient in ("p1", "p2"):
+            save(folder / label / patient / "a.png", tile(number, int(patient[1])))
+            save(folder / label / patient / "glass.png", glass)
+    assert len(judged(labels, Task.TUMOR).truth) == 8  # equal by chance: glass
+    shutil.copy(folder / "tumor/p1/a.png", folder / "tumor/p2/b.png")
+    with pytest.raises(DataSetError, match=r"p2/b\.png is the same .*p1/a\.png, of patients p2"):
+        judged(labels, Task.TUMOR)
+    (folder / "tumor/p2/b.png").rename(folder / "other/p1/b.png")
+    with pytest.raises(DataSetError, match=r"is the same tile as .*, with another label"):
+        judged(labels, Task.TUMOR)
+
+    slides = tmp_path / "slides"
+    for patient in ("p1", "p2"):
+        (slides / patient).mkdir(parents=True)
+        (slides / patient / "a.svs").touch()
+        (slides / patient / "a.geojson").write_text(json.dumps([area("Tumor", 0, 512)]))
+    with pytest.raises(DataSetError, match="of patients p2 and p1"):
+        judged(SiteLabels(path=slides, open_slide=opened), Task.TUMOR)
+
+
 def test_other_files_of_a_slides_name_beside_it_do_not_matter(tmp_path: Path) -> None:
     marks = json.dumps([area("Tumor", 0, 512)])
     for name in ("a.mrxs", "a/Slidedat.ini", "a.geojson", "b.svs", "b.xml", "b.svs.geojson"):
@@ -84,7 +132,7 @@ def test_other_files_of_a_slides_name_beside_it_do_not_matter(tmp_path: Path) ->
     @contextmanager
     def asking(path: Path) -> Iterator[PlainSlide]:
         asked.add(path.name)
-        yield PlainSlide()
+        yield PlainSlide(sorted(asked).index(path.name))
 
     found = judged(SiteLabels(path=tmp_path, open_slide=asking), Task.TUMOR)
     assert found.patient.tolist() == ["a", "b", "c"] and asked == {"a.mrxs", "b.svs", "c"}

@@ -34,6 +34,17 @@ def test_another_seed_makes_another_split() -> None:
     assert split_patients(patients, SHARES, 1) != split_patients(patients, SHARES, 2)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_four_patients_leave_each_class_in_train(seed: int) -> None:
+    patients = {"a": 0, "b": 0, "c": 1, "d": 1}
+    splits = split_patients(patients, SHARES, seed)
+    assert sorted(splits.values()) == ["test", "train", "train", "validation"]
+    assert {patients[name] for name, split in splits.items() if split == "train"} == {0, 1}
+    # Where every patient shows both classes, any of them may leave train: as it always was.
+    last = split_patients(patients, SHARES, seed, dict.fromkeys(patients, (0, 1)))
+    assert {last["c"], last["d"]} == {"validation", "test"}
+
+
 def test_a_split_without_share_stays_empty() -> None:
     splits = split_patients({"a": 0, "b": 1}, (0.5, 0.0, 0.5), seed=0)
     assert sorted(splits.values()) == ["test", "train"]

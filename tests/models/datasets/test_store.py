@@ -227,6 +227,32 @@ def test_a_tile_of_two_patients_is_refused_unless_it_has_one_color(tmp_path: Pat
         load_dataset(folder, "train")
 
 
+@pytest.mark.parametrize("task", [Task.TUMOR, Task.SEGMENTATION])
+def test_a_tile_with_two_labels_is_refused_but_what_was_built_is_read(
+    task: Task, tmp_path: Path
+) -> None:
+    given = list(samples(task, each=1))
+    given[1] = replace(given[1], pixels=given[0].pixels)
+    shares, says = (0.6, 0.2, 0.2), r"one tile has two labels \(test 0\.0\.0 and test 0\.1\.0"
+    with pytest.raises(DataSetError, match=says):
+        build_data_set(tmp_path / "no", given, task=task, source={}, shares=shares, seed=0)
+    glass = np.full((512, 512, 3), 255, dtype=np.uint8)
+    plain = [replace(sample, pixels=glass) for sample in given[:2]]
+    build_data_set(tmp_path / "ok", plain + given[2:], task=task, source={}, shares=shares, seed=0)
+    check_data_set(tmp_path / "ok")
+    # A set that an earlier build wrote.
+    folder = tmp_path / "set"
+    manifest = made(folder, task, each=1)
+    first = manifest.tiles[0]
+    tiles = (first, manifest.tiles[1].model_copy(update={"sha256": first.sha256}))
+    old = manifest.model_copy(update={"tiles": tiles + manifest.tiles[2:]})
+    (folder / MANIFEST_NAME).write_text(old.to_json())
+    shutil.copyfile(tile_path(folder, 0), tile_path(folder, 1))
+    assert len(load_dataset(folder, first.split)) > 0
+    with pytest.raises(DataSetError, match=says):
+        check_data_set(folder)
+
+
 def test_patients_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
     patients = [f"{letter}{k}" for k in range(6) for letter in "Pp"]
     with pytest.raises(DataSetError, match="patients 'P0' and 'p0' differ in case alone"):
