@@ -72,6 +72,7 @@ def write_objects(
     *,
     convert: bool = False,
     patient: str = "",
+    leaves: str = "",
 ) -> str:
     """Write all objects of a case; return the key of the artifact with ``objects.json``.
 
@@ -79,7 +80,8 @@ def write_objects(
     object settings are the same; else the new report names their report as its predecessor. Files
     of them that are damaged are written again, with the same bytes; so are, with `convert`,
     converted slides that retention removed. `patient` tells objects apart that are written anew
-    for another patient; empty for the first one.
+    for another patient; empty for the first one. `leaves` is the key of the objects of the former
+    patient, which they do not replace; they state a later time than these.
 
     Raises
     ------
@@ -116,7 +118,7 @@ def write_objects(
     if not is_as_written(store.path(key)):
         # Not removed earlier: the index holds a part of what the objects are written from.
         store.discard(key)
-        _write(key, made_from, sources, former, (replaced, note), settings)
+        _write(key, made_from, sources, former, (replaced, note, leaves), settings)
     return str(key)
 
 
@@ -189,11 +191,11 @@ def _write(
     made_from: dict[str, Any],
     sources: Sources,
     former: _Former,
-    replacing: tuple[str, RejectionNote],
+    replacing: tuple[str, RejectionNote, str],
     settings: Settings,
 ) -> None:
-    """Write the artifact of the objects, which replace others and may reject them."""
-    store, (replaced, note) = ArtifactStore(settings.artifacts_dir), replacing
+    """Write the artifact of objects, which replace others and may reject them, or leave others."""
+    store, (replaced, note, leaves) = ArtifactStore(settings.artifacts_dir), replacing
     findings_folder = store.path(ArtifactKey.parse(made_from["findings"]))
     edition, saved = _edition(former, replaced), _time_of(findings_folder, former, replaced)
     findings = _as_told(load_findings(findings_folder), edition)
@@ -216,7 +218,7 @@ def _write(
         writing=None if findings.as_before else settings.identify.writing,
         installation="" if as_before else installation_name(settings.state_dir),
     )
-    later = _later(context, _stated(saved, former, replaced, settings))
+    later = _later(context, _stated(saved, former, replaced or leaves, settings))
     slides = [slide_entry(file, store.root) for file in sources.converted]
     with store.writing(key) as folder:
         reports = read_reports(replaced, settings, alone=of_before)

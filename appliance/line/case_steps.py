@@ -79,14 +79,18 @@ def analyze(
     progress: Progress,
     accepted: Sequence[str] = (),
     signed_since: dict[str, Any] | None = None,
+    patients: Mapping[Stain, Patient] | None = None,
 ) -> AnalyzedCase:
     """Analyze a case; what a person signed of the same findings, if anything, stands.
 
     `objects_key` is the key of the objects that the case has already, or empty; `accepted` are the
     contradictions of its slides that a person accepted; `signed_since` is what a person signed
-    since these objects were written.
+    since these objects were written. `patients` are those of both slides: what was signed of
+    another patient does not stand.
     """
     outcome = analyze_case(assay, identity, anatomy, target, settings, progress, accepted=accepted)
+    if objects_key and not written_for(objects_key, patients or {}, settings)[0]:
+        objects_key, signed_since = "", None
     findings_key = standing(outcome.key, objects_key, settings, signed_since)
     folder = artifact_folder(findings_key, settings)
     findings = load_findings(folder)
@@ -120,7 +124,7 @@ def prepare_analyze(context: StepContext, job: Job[CaseRow]) -> Call:
         analyze,
         (
             *(case.assay, identity, anatomy, scored, case.objects_key),
-            *(context.settings, job.progress, _overruled(case), signed_since),
+            *(context.settings, job.progress, _overruled(case), signed_since, _patients(job)),
         ),
     )
 
@@ -141,6 +145,11 @@ def _slides(job: Job[CaseRow]) -> list[ReadSlide]:
             "is installed now pairs other stains. Install the one that opened the case."
         )
     return [read_slide_of(job.slides[stain]) for stain in pairing.stains]
+
+
+def _patients(job: Job[CaseRow]) -> dict[Stain, Patient]:
+    """Return the patient of each slide of a case, as it was identified."""
+    return {Stain(stain): Patient.of_json(row.patient) for stain, row in job.slides.items()}
 
 
 def _overruled(case: CaseRow) -> tuple[str, ...]:
@@ -191,14 +200,22 @@ def write(
     Raises
     ------
     CaseHeldError
-        If the objects would name another patient than the slides do.
+        If the objects, or the kept order, would name another patient than the slides do.
     """
-    if not is_as_written(artifact_folder(findings_key, settings)):
+    folder = artifact_folder(findings_key, settings)
+    if not is_as_written(folder):
         return WrittenCase(objects_key="", notes=())
     previous, patient = written_for(objects_key, patients, settings)
-    key = write_objects(findings_key, settings, previous, convert=convert, patient=patient)
-    require_patient(key, patients, accepted, settings)
     leaves = previous != objects_key
+    key = write_objects(
+        findings_key,
+        settings,
+        previous,
+        convert=convert,
+        patient=patient,
+        leaves=objects_key if leaves else "",
+    )
+    require_patient(load_findings(folder).accession, key, patients, accepted, settings)
     notes = (*read_notes(key, settings), *([IN_ANOTHER_STUDY] if leaves else []))
     return WrittenCase(objects_key=key, notes=notes, leaves_former=leaves)
 
@@ -209,9 +226,8 @@ def prepare_write(context: StepContext, job: Job[CaseRow]) -> Call:
     with context.ledger.transaction() as tx:
         # A destination wants a converted slide whose file is damaged, or was removed by retention.
         convert = bool(slides_to_convert(tx, row, context.settings))
-    patients = {Stain(stain): Patient.of_json(row.patient) for stain, row in job.slides.items()}
     keys = row.findings_key, row.objects_key
-    return Call(write, (*keys, context.settings, patients, _overruled(row), convert))
+    return Call(write, (*keys, context.settings, _patients(job), _overruled(row), convert))
 
 
 def finish_write(

@@ -19,7 +19,7 @@ STUDY_DIFFERS = "study-differs"
 """Reason of a case whose slides and study name different patients."""
 IN_ANOTHER_STUDY = (
     "the former results of this case name another patient than its slides do now, and stay as they "
-    "are where they were sent: reject them there"
+    "are where they were sent: reject them there. Who signed them has not signed the new ones"
 )
 """Note on objects that are written anew for another patient."""
 
@@ -77,36 +77,50 @@ def goes_to_own_study(
 ) -> bool:
     """Return whether the objects of a case would go to the study of its slides' patient.
 
-    That is the study of its former objects, else that of the kept order. Where neither is known,
-    writing decides.
+    That is the study of its former objects, else that of the kept order, which names the patient,
+    too. Where neither is known, writing decides.
     """
     former, _ = written_for(objects_key, patients, settings)
-    study = patient_of_study(former, settings)
-    if study is None and (order := kept_order(accession, settings)) is not None:
-        study = _patient_of(order.study())
-    merged = settings.patients.merged
-    return study is None or not any(
-        patient_differences(patient, study, merged) for patient in patients.values()
-    )
+    return _other_patient(accession, former, patients, settings) is None
+
+
+def _other_patient(
+    accession: str, objects_key: str, patients: Mapping[Stain, Patient], settings: Settings
+) -> dict[str, str] | None:
+    """Return the first slide whose patient is not that of the study, or of the kept order.
+
+    It is told as the parameters of `STUDY_DIFFERS`. The study of former objects is compared with
+    the order for each slide, too: a slide that names nobody goes where they lie.
+    """
+    merged, study = settings.patients.merged, patient_of_study(objects_key, settings)
+    kept = kept_order(accession, settings)
+    order = None if kept is None else kept.patient()
+    for stain, patient in patients.items():
+        if study is not None and (found := patient_differences(patient, study, merged)):
+            return {"stain": stain, "what": ", ".join(found)}
+        for each in (patient, study):
+            if order and each and (found := patient_differences(each, order, merged)):
+                return {"stain": stain, "what": ", ".join(found), "against": "order"}
+    return None
 
 
 def require_patient(
+    accession: str,
     objects_key: str,
     patients: Mapping[Stain, Patient],
     accepted: Sequence[str],
     settings: Settings,
 ) -> None:
-    """Check that the study names the patient of both slides, unless a person accepted otherwise.
+    """Check that study and order name the patient of both slides, unless a person accepted it.
 
-    The order of an accession may have become another one since its slides were identified.
+    The order of an accession may have become another one since its slides were identified, or since
+    former objects of the case were written.
 
     Raises
     ------
     CaseHeldError
     """
-    study = patient_of_study(objects_key, settings)
-    if study is None or STUDY_DIFFERS in accepted or PATIENTS_DIFFER in accepted:
+    if STUDY_DIFFERS in accepted or PATIENTS_DIFFER in accepted:
         return
-    for stain, patient in patients.items():
-        if found := patient_differences(patient, study, settings.patients.merged):
-            raise CaseHeldError(STUDY_DIFFERS, {"stain": stain, "what": ", ".join(found)})
+    if (found := _other_patient(accession, objects_key, patients, settings)) is not None:
+        raise CaseHeldError(STUDY_DIFFERS, found)

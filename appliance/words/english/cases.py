@@ -73,6 +73,16 @@ _STUDY = (
     "The {stain} slide and the study that the results go to name different patients (by {what}): "
     "the order became another one, or results of this case were sent before."
 )
+_OTHER_ORDER = (
+    "The order names another patient (by {what}) than the {stain} slide, or than the study that "
+    "the results go to: it became another one since."
+)
+
+
+def _study(facts: Params) -> str:
+    return (_OTHER_ORDER if facts.get("against") == "order" else _STUDY).format_map(facts)
+
+
 _ORDER = (
     "Correct the order, then have both slides identified again: tandem identify retry SLIDE. If it "
     "is one patient: tandem identify keep {subject} --by … --why …"
@@ -91,7 +101,7 @@ _NAME = (
 
 CASE_REASONS: Words = {
     "patients-differ": _patients_and_remedy,
-    "study-differs": f"{_STUDY} {_ORDER}",
+    "study-differs": lambda facts: f"{_study(facts)} {_ORDER.format_map(facts)}",
     "same-section": f"{_SAME} {_SET}",
     "two-scans": f"{_SCANS} {_CHOOSE}",
     "unpaired": f"{_UNPAIRED} {_PAIR}",
@@ -140,7 +150,7 @@ CASE_REASONS: Words = {
 
 CASE_TROUBLES: Words = {
     "patients-differ": _patients,
-    "study-differs": _STUDY,
+    "study-differs": _study,
     "same-section": _SAME,
     "two-scans": _SCANS,
     "unpaired": _UNPAIRED,

@@ -102,6 +102,7 @@ def test_a_merge_in_the_settings_lets_a_case_that_is_held_for_its_study_go(
     A kept order that is damaged stops neither the others of the transaction nor the start.
     """
     then = bench.order("P-1")
+    objects = bench.write(then).objects_key if ("P-1", "P-9") in merged else ""
     bench.order("P-2")
     ledger = Ledger(bench.settings.ledger_url)
     with ledger.transaction() as tx:
@@ -114,6 +115,7 @@ def test_a_merge_in_the_settings_lets_a_case_that_is_held_for_its_study_go(
         case = tx.case_for(
             Identity(accession=bench.accession, block="A1", stain=HER2), 0.0, HER2_PAIR
         )
+        case.objects_key = objects
         make_ready(tx, case, 0.0)
         tx.advance(case, CaseState.ALIGNED, now=0.0)
         tx.advance(case, CaseState.SCORED, now=0.0, code=code)
@@ -143,6 +145,23 @@ def test_a_corrected_patient_gets_objects_of_its_own(bench: Bench) -> None:
     assert uids[0].isdisjoint(uids[1])
     third = bench.write(again, second.objects_key)
     assert third.objects_key == second.objects_key and IN_ANOTHER_STUDY not in third.notes
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_order_that_changed_since_a_result_was_written_holds_the_case(
+    bench: Bench, named: bool
+) -> None:
+    """Also where the slides name nobody, and go where the former objects lie."""
+    then = bench.order("P-1")
+    slides = then if named else dict.fromkeys(then, Patient())
+    first = bench.write(slides)
+    bench.order("P-2")  # another slide of the accession is identified
+    with pytest.raises(CaseHeldError) as held:
+        bench.write(slides, first.objects_key)
+    params = {"stain": "HE", "what": "patient ID, name", "against": "order"}
+    assert (held.value.reason, held.value.params) == (STUDY_DIFFERS, params)
+    kept = bench.write(slides, first.objects_key, accepted=(STUDY_DIFFERS,))
+    assert kept.objects_key == first.objects_key
 
 
 def test_what_waits_for_the_former_patient_is_not_sent(bench: Bench) -> None:

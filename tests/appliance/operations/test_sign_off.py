@@ -22,6 +22,7 @@ from pydicom import Dataset, dcmread
 from pydicom.sr.coding import Code
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.assays.registry import vocabulary
 from appliance.delivery.index import is_signed, object_path, read_index
 from appliance.delivery.orders import ask_orders
 from appliance.delivery.requests import answered_request
@@ -29,10 +30,11 @@ from appliance.delivery.result_hl7 import message_of, read_template
 from appliance.delivery.result_items import Standing, standing_of
 from appliance.delivery.standing import confirmed, standing
 from appliance.domain import HE, HER2
-from appliance.errors import ArtifactDamagedError, SettingsError, SlideError
+from appliance.errors import ArtifactDamagedError, CaseHeldError, SettingsError, SlideError
 from appliance.findings.codec import load_findings
 from appliance.findings.findings import SignOff
 from appliance.intake.block import hold, reopen
+from appliance.intake.patients import Patient
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.progress import ProgressFile
@@ -41,13 +43,16 @@ from appliance.ledger.transaction import Transaction
 from appliance.line import case_steps
 from appliance.line.case_steps import write
 from appliance.line.context import Done, Job, StepContext
+from appliance.line.ordered import ordered_for
 from appliance.line.outcomes import Outcome
+from appliance.line.study_patient import STUDY_DIFFERS
 from appliance.operations.audited import Word
 from appliance.operations.corrections import confirm_score, correct_score, rerun_case
 from appliance.operations.retention import retain
 from appliance.operations.seen import result_name
 from appliance.operations.status import status_of
 from appliance.operations.word import retry
+from appliance.words.say import say
 from dicom import codes
 from dicom.air import check_report
 from dicom.result import read_result
@@ -190,7 +195,9 @@ def test_who_stands_for_a_result_after_several_words(clinic: Clinic) -> None:
         correct_score(clinic.settings, "case-1", "1+", by=ANNA, why="pale")
 
 
-def analyze_again(clinic: Clinic, outcome: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def analyze_again(
+    clinic: Clinic, outcome: str, monkeypatch: pytest.MonkeyPatch, patient: str = "{}"
+) -> None:
     """Let the case be held by a rival scan, go on, and be analyzed with an outcome."""
     ledger = Ledger(clinic.settings.ledger_url)
     context = StepContext(ledger=ledger, settings=clinic.settings, name="test", pairings=())
@@ -204,6 +211,8 @@ def analyze_again(clinic: Clinic, outcome: str, monkeypatch: pytest.MonkeyPatch)
         tx.advance(case, CaseState.ALIGNED, now=4.0)
         known = len(tx.slides())
         slides = {stain: tx.add_slide(f"/scans/{known}_{stain}.svs", 1.0) for stain in (HE, HER2)}
+        for slide in slides.values():
+            slide.patient = patient
     progress = ProgressFile.of(clinic.settings, case.subject)
     call = case_steps.prepare_analyze(context, Job(row=case, slides=slides, progress=progress))
     done = Done(value=call.function(*call.arguments), seconds=0.0)
@@ -230,6 +239,62 @@ def test_a_word_stands_when_the_case_was_held_before_its_objects_were_written(
     assert (clinic.case.findings_key, clinic.case.score) == (signed, given)
     assert load_findings(store.path(ArtifactKey.parse(signed))).sign_offs[-1].by == ANNA
     assert verifiers(clinic.deliver().report) == [ANNA]
+
+
+def order_of(clinic: Clinic) -> Patient:
+    """Ask the orders, as a slide does that is identified now; return whom they name."""
+    accession, settings = some_findings().accession, clinic.settings
+    return ordered_for(accession, settings, vocabulary(settings)).patients[0]
+
+
+@pytest.mark.parametrize("is_delivered", [False, True])
+def test_what_was_signed_for_one_patient_is_not_signed_for_another(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch, is_delivered: bool
+) -> None:
+    """The laboratory corrects the order, which a slide of another block makes known."""
+    root, again = clinic.case.findings_key, Word(by=BERT, why="the order was corrected")
+    first = order_of(clinic)
+    subjects = clinic.do(lambda tx: read_slides(tx, first.as_json()))
+    if is_delivered:
+        confirm_score(clinic.settings, "case-1", by=ANNA)
+        signed = clinic.deliver().report
+        assert (signed.PatientID, verifiers(signed)) == ("P-1", [ANNA])
+    table = clinic.settings.orders.csv
+    assert table is not None
+    table.write_text(table.read_text().replace("P-1", "P-9"))
+    now = order_of(clinic)
+    if is_delivered:
+        with pytest.raises(SettingsError, match="tandem rerun CASE"):
+            retry(clinic.settings, subjects[0], again)
+        analyze_again(clinic, root, monkeypatch, first.as_json())  # a rerun
+    else:
+        confirm_score(clinic.settings, "case-1", by=ANNA)
+    assert clinic.case.findings_key != root  # the word stands for this patient
+
+    def write(patient: Patient) -> case_steps.WrittenCase:
+        who = dict.fromkeys((HE, HER2), patient)
+        return case_steps.write(
+            clinic.case.findings_key, clinic.case.objects_key, clinic.settings, who
+        )
+
+    with pytest.raises(CaseHeldError) as held:
+        write(first)
+    params = {"stain": "HE", "what": "patient ID", "against": "order"}
+    assert (held.value.reason, held.value.params) == (STUDY_DIFFERS, params)
+    told = say("case", STUDY_DIFFERS, params | {"subject": "case-1"})
+    assert told.startswith("The order names another patient (by patient ID)")
+    clinic.do(lambda tx: hold(tx, case_of(tx), STUDY_DIFFERS, params, 2.0))
+    for subject in subjects:
+        retry(clinic.settings, subject, again)
+    analyze_again(clinic, root, monkeypatch, now.as_json())
+    assert clinic.case.findings_key == root
+    former = clinic.report
+    done = write(now)
+    (path,) = [e.path for e in read_index(done.objects_key, clinic.settings) if e.kind == "SR"]
+    report = dcmread(object_path(path, clinic.settings))
+    assert (report.PatientID, report.VerificationFlag) == ("P-9", "UNVERIFIED")
+    times = [each.ContentDate + each.ContentTime for each in (former, report)]
+    assert times[0] < times[1]
 
 
 def test_a_word_ends_with_another_outcome_whether_its_objects_were_written_or_not(
@@ -496,6 +561,14 @@ def test_who_signed_a_damaged_result_is_known_after_a_retry_of_its_writing(
     assert f"signed by {ANNA}: this is undone" in rerun_case(clinic.settings, "case-1")
 
 
+def read_slides(tx: Transaction, patient: str = "{}") -> list[str]:
+    rows = [tx.add_slide(f"/scans/{stain}.svs", 1.0) for stain in ("HE", "HER2")]
+    for row, stain in zip(rows, ("HE", "HER2"), strict=True):
+        row.accession, row.block, row.stain, row.patient = "S26-1", "A1", stain, patient
+        row.state = SlideState.READ
+    return [row.subject for row in rows]
+
+
 def case_of(tx: Transaction) -> CaseRow:
     (case,) = tx.cases()
     return case
@@ -503,13 +576,7 @@ def case_of(tx: Transaction) -> CaseRow:
 
 @pytest.mark.parametrize("left", [CaseState.DELIVERED, CaseState.SCORED, CaseState.FAILED])
 def test_a_slide_is_not_tried_again_under_a_signed_result(clinic: Clinic, left: CaseState) -> None:
-    def read(tx: Transaction) -> None:
-        for stain in ("HE", "HER2"):
-            row = tx.add_slide(f"/scans/{stain}.svs", 1.0)
-            row.accession, row.block, row.stain = "S26-1", "A1", stain
-            row.state = SlideState.READ
-
-    clinic.do(read)
+    clinic.do(read_slides)
     again = Word(by=BERT, why="again")
     confirm_score(clinic.settings, "case-1", by=ANNA)
     told = r"slide-2: Müller\^Anna signed the result of case-1\. .* tandem rerun CASE"
