@@ -9,16 +9,18 @@ from sqlmodel import col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from appliance.delivery.destinations.contract import wants
-from appliance.delivery.index import signers_of, sound_contents
+from appliance.delivery.index import says_signed, signers_of, sound_contents
 from appliance.delivery.scanned import is_scanned
 from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.queries import LEFT_OUT, NOT_WANTED, OBJECT_REPLACED, WITHDRAWN, Queries
 from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, fact, set_reason
 from appliance.ledger.transaction import Transaction
+from appliance.settings.destinations import DestinationSection, ResultDestination
 from appliance.settings.settings import Settings
 
 REPLACED = (WITHDRAWN, *NOT_WANTED, OBJECT_REPLACED)
 """Reasons of refused deliveries that no person has to do anything about."""
+_TAKEN = (DeliveryState.SENT, DeliveryState.UNPROVEN, DeliveryState.PROVEN)
 NO_DESTINATION = "no-destination"
 """Code of the trouble of an object whose destination the settings do not have any more."""
 
@@ -34,12 +36,34 @@ def is_left_out(row: DeliveryRow, settings: Settings) -> bool:
 
 
 def lacks_signature(tx: Queries, row: DeliveryRow, settings: Settings) -> bool:
-    """Return whether the destination of a row gets signed results alone, and no case of it is."""
+    """Return whether no case of a row is signed, and its destination gets signed results alone, or
+    took one of the case."""
     section = next((each for each in settings.destinations if each.name == row.destination), None)
-    if section is None or not section.signed_only:
+    if section is None:
         return False
-    cases = [tx.case(number) for number in tx.cases_of_deliveries([row])]
+    numbers = tx.cases_of_deliveries([row])
+    if not section.signed_only:
+        rows = [each for number in numbers for each in tx.deliveries(number)]
+        theirs = [each for each in rows if each.destination == section.name]
+        if not took_signed(theirs, section, settings):
+            return False
+    cases = [tx.case(number) for number in numbers]
     return not any(case is not None and signers_of(case.objects_key, settings) for case in cases)
+
+
+def took_signed(
+    rows: Sequence[DeliveryRow], destination: DestinationSection, settings: Settings
+) -> bool:
+    """Return whether a laboratory's system took a signed result; `rows` are its of one case.
+
+    One that waits, or whose answer was lost, does not count: where it never arrives, the system
+    would get no result at all.
+    """
+    if not isinstance(destination, ResultDestination):
+        return False
+    paths = [row.path for row in rows if row.state in _TAKEN and row.path.startswith("objects/")]
+    found = [sound_contents(path.rpartition("/")[0], settings) for path in paths]
+    return any(contents is not None and says_signed(contents) for contents in found)
 
 
 def stays_out(tx: Queries, row: DeliveryRow, settings: Settings) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 
 from appliance.delivery.destinations.contract import wants
@@ -12,18 +12,14 @@ from appliance.delivery.index import (
     read_index,
     read_retired,
     read_scanned,
-    says_signed,
-    sound_contents,
 )
-from appliance.delivery.left_out import leave_out
+from appliance.delivery.left_out import leave_out, took_signed
 from appliance.ledger.lifecycle import DeliveryState
 from appliance.ledger.queries import NOTES, SLIDES, WITHDRAWN
 from appliance.ledger.tables import CaseRow, DeliveryRow
 from appliance.ledger.transaction import NewDelivery, Transaction
-from appliance.settings.destinations import DestinationSection, ResultDestination
+from appliance.settings.destinations import DestinationSection
 from appliance.settings.settings import Settings
-
-_TAKEN = (DeliveryState.SENT, DeliveryState.UNPROVEN, DeliveryState.PROVEN)
 
 
 def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -> int:
@@ -43,7 +39,7 @@ def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float)
     signed = is_signed(case.objects_key, settings)
     for destination in settings.destinations:
         rows = [row for row in tx.deliveries(case.id) if row.destination == destination.name]
-        if not signed and (destination.signed_only or _took_signed(rows, destination, settings)):
+        if not signed and (destination.signed_only or took_signed(rows, destination, settings)):
             continue
         sent = {row.sop_instance_uid for row in rows if _may_be_there(row)}
         for item in _wanted(case, destination, sent, settings):
@@ -54,21 +50,6 @@ def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float)
         if queued and row.reason == WITHDRAWN and row.sop_instance_uid in objects:
             leave_out(tx, row, now)
     return queued
-
-
-def _took_signed(
-    rows: Sequence[DeliveryRow], destination: DestinationSection, settings: Settings
-) -> bool:
-    """Return whether a laboratory's system took a signed result of the case.
-
-    One that waits, or whose answer was lost, does not count: where it never arrives, the system
-    would get no result at all.
-    """
-    if not isinstance(destination, ResultDestination):
-        return False
-    paths = [row.path for row in rows if row.state in _TAKEN and row.path.startswith("objects/")]
-    found = [sound_contents(path.rpartition("/")[0], settings) for path in paths]
-    return any(contents is not None and says_signed(contents) for contents in found)
 
 
 def _may_be_there(row: DeliveryRow) -> bool:

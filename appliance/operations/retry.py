@@ -15,7 +15,7 @@ from appliance.ledger.transaction import Transaction
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
 
-ONLY_SIGNED = "{} only gets signed results"
+ONLY_SIGNED, TOOK_SIGNED = "{} only gets signed results", "{} took a signed result of the case"
 
 
 def retry_subject(settings: Settings, subject: str) -> str:
@@ -104,7 +104,8 @@ def retry_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -
 def _leave_out(
     tx: Transaction, case: CaseRow, waiting: list[DeliveryRow], settings: Settings, now: float
 ) -> tuple[list[DeliveryRow], str]:
-    """Leave out what was to go to destinations that are gone, or get signed results alone by now.
+    """Leave out what was to go to destinations that are gone, or get signed results alone by now,
+    or took one of the case that nobody has signed now.
 
     Returns it, and why. Destinations that are gone may have another name by now: those of today get
     the case's objects.
@@ -118,9 +119,15 @@ def _leave_out(
     ]
     if not gone and not unsigned:
         return [], ""
+    alone = {section.name for section in settings.destinations if section.signed_only}
+    reasons = {
+        "the settings have no {}": gone,
+        ONLY_SIGNED: [row for row in unsigned if row.destination in alone],
+        TOOK_SIGNED: [row for row in unsigned if row.destination not in alone],
+    }
     why = " and ".join(
         text.format(", ".join(sorted({f"'{row.destination}'" for row in rows})))
-        for text, rows in (("the settings have no {}", gone), (ONLY_SIGNED, unsigned))
+        for text, rows in reasons.items()
         if rows
     )
     for row in (*gone, *unsigned):

@@ -46,6 +46,7 @@ from appliance.intake.block import hold, reopen, withdraw
 from appliance.ledger.daily import backup_ledger
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
+from appliance.ledger.start import open_at_start
 from appliance.ledger.tables import DeliveryRow, params_of
 from appliance.ledger.transaction import NewDelivery, Transaction
 from appliance.ledger.verify import verify
@@ -256,6 +257,25 @@ def test_after_a_restore_no_result_goes_out_that_a_later_one_replaced(tmp_path: 
     Outbox(desk.ledger, desk.settings, {"told": desk.told}, lambda: desk.now).run()
     assert desk.told.sent == ["1.SR"]
     assert desk.rows()["1.SR"].reason == "replaced-since"
+
+
+def test_nor_where_the_ledger_was_lost_and_a_new_one_began(tmp_path: Path) -> None:
+    told = Hl7Destination(kind="hl7", name="told", host="lis", port=2575, before_sign_off=True)
+    desk = Desk(tmp_path, told)
+    desk.outbox.run()
+    write_anew(desk, 2, sign_offs=[{"by": "Meyer^Anna"}], retired=["1.SR"])
+    desk.outbox.run()
+    assert desk.told.sent == ["1.SR", "2.SR"]
+    desk.ledger.close()
+    for file in tmp_path.glob("ledger.sqlite*"):
+        file.unlink()  # before its first backup
+    desk.ledger = open_at_start(desk.settings.ledger_url, threading.Event())
+    desk.told.kept = {"1.WSM", "2.SR"}
+    desk.restart()
+    desk.add(1)  # the slides are taken in again
+    desk.outbox.run()
+    assert desk.told.sent == ["1.SR", "2.SR"]
+    assert (desk.rows()["1.SR"].reason, desk.rows()["1.SR"].attempts) == ("replaced-since", 1)
 
 
 def test_waits_double_with_each_attempt_and_are_spread(tmp_path: Path) -> None:
@@ -895,6 +915,51 @@ def test_a_rerun_that_nobody_signed_does_not_go_over_a_signed_result(
     write_anew(desk, 4, **signed)
     desk.outbox.run()
     assert desk.told.sent == [*there, "4.SR"]
+
+
+@pytest.mark.parametrize("third", ["left out", "refused"])
+def test_a_retry_does_not_go_over_a_signed_result_that_was_taken_meanwhile(
+    third: str, tmp_path: Path
+) -> None:
+    lis = Hl7Destination(kind="hl7", name="told", host="lis", port=2575, before_sign_off=True)
+    desk, archive = Desk(tmp_path, lis, FolderDestination(name="archive")), Told()
+    both = {"told": desk.told, "archive": archive}
+    desk.outbox = Outbox(desk.ledger, desk.settings, {**both}, lambda: desk.now)
+
+    def deliver(times: int) -> None:
+        for _ in range(times):
+            desk.now += 3000
+            desk.outbox.run()
+
+    deliver(1)
+    desk.told.away = True
+    write_anew(desk, 2, sign_offs=[{"by": "Meyer^Anna"}])
+    deliver(1)
+    archive.outcomes["3.SEG"] = classify(0xC000)
+    write_anew(desk, 3)
+    desk.told.away = False
+    desk.told.outcomes["3.SR"] = classify(0xC000)
+    deliver(1)
+    assert desk.told.sent == ["1.SR", "2.SR"]
+    with desk.ledger.transaction() as tx:
+        (case,) = tx.cases()
+        if third == "left out":
+            hold(tx, case, "patients-differ", {}, desk.now)
+            reopen(tx, case, "kept", {}, desk.now)
+        for state in ANALYZED_AGAIN:
+            tx.advance(case, state, now=desk.now)
+        if third == "left out":
+            enqueue_case(tx, case, desk.settings, desk.now)
+        tx.advance(case, CaseState.WRITTEN, now=desk.now)
+    deliver(4)
+    assert desk.case() == CaseState.UNDELIVERED
+    before = list(desk.told.sent)
+    archive.outcomes.clear()
+    desk.told.outcomes.clear()
+    told = retry_subject(desk.settings, "case-1")
+    assert ("1 are left out, as 'told' took a signed" in told) is (third == "refused")
+    deliver(4)
+    assert desk.told.sent == before and desk.case() == CaseState.DELIVERED
 
 
 @pytest.mark.parametrize("former", ["a signed one that waits", "one whose folder is gone"])
