@@ -64,6 +64,9 @@ LIBRARY_GROUP = Code("126200", "DCM", "Image Library Group")
 SOURCE = Code("260753009", "SCT", "Source")
 MODALITY = Code("121139", "DCM", "Modality")
 SLIDE_MICROSCOPY = Code("SM", "DCM", "Slide Microscopy")
+OTHER_MODALITY = Code("OT", "DCM", "Other")
+MODALITIES = {code.value: code for code in (SLIDE_MICROSCOPY, OTHER_MODALITY)}
+"""Modalities of overlays (CID 33)."""
 FRAME_OF_REFERENCE = Code("112227", "DCM", "Frame of Reference UID")
 COMMENT = Code("121106", "DCM", "Comment")
 ACCESSION = Code("121022", "DCM", "Accession Number")

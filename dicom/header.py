@@ -22,6 +22,7 @@ from dicom import codes
 from dicom.characters import UNREADABLE, in_unicode
 from dicom.errors import SourceError
 from dicom.legal import REFUSED, make_legal, told
+from dicom.required import told_lacking
 from dicom.study import FURTHER, patient_of
 from dicom.uids import is_uid
 
@@ -209,8 +210,8 @@ class StatedFacts:
     """Statements of a slide's header, for comparison and for people; empty without a header.
 
     `patient` is that of `study.patient_of` (PHI). `problems` are sentences, each with a remedy,
-    about what results carry otherwise. `refused` names what no result can carry, such as a patient
-    ID that is too long.
+    about what results carry otherwise or lack. `refused` names what no result can carry, such as a
+    patient ID that is too long.
     """
 
     patient: Mapping[str, Any] = field(default_factory=dict)
@@ -235,7 +236,7 @@ def stated_facts(paths: Sequence[Path]) -> StatedFacts:
     refused = [flaw.name for flaw in flaws if flaw.done == REFUSED]
     return StatedFacts(
         patient=patient,
-        problems=(*([characters] if characters else []), *told(flaws)),
+        problems=(*([characters] if characters else []), *told(flaws), *told_lacking(header)),
         refused=", ".join(refused),
     )
 

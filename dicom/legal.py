@@ -39,6 +39,8 @@ WHOLE = (
 """Further attributes that are left out rather than shortened: a part of one is another one."""
 NAMING = ("CodeValue", "CodingSchemeDesignator", "PatientID", "ReferencedSOPInstanceUID")
 """Attributes without which an item of a sequence names nothing."""
+DERIVED = ("SpecimenUID",)
+"""Attributes that are left out, and that results state anew (`dicom.required`)."""
 SEXES = ("", "F", "M", "O")
 """Defined terms of PatientSex (PS3.3 C.7.1.1)."""
 GROUP_LENGTH, GROUPS, COMPONENTS = 64, 3, 5
@@ -165,7 +167,8 @@ def _corrected(dataset: Dataset, tag: BaseTag, vr: str, words: list[str]) -> Fla
 def _left_out(dataset: Dataset, tag: BaseTag) -> Flaw:
     # Of type 2 in some modules: an empty value is allowed wherever none is needed.
     dataset[tag] = DataElement(tag, vr_of(dataset.get_item(tag)), None)
-    return Flaw(keyword_for_tag(tag), _name(tag), LEFT_OUT)
+    keyword = keyword_for_tag(tag)
+    return Flaw(keyword, _name(tag), CORRECTED if keyword in DERIVED else LEFT_OUT)
 
 
 def _is_single(tag: BaseTag) -> bool:

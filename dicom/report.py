@@ -16,7 +16,7 @@ from dicom.characters import CHARACTER_SET
 from dicom.derived import DEVICE_NAME, MANUFACTURER, SERIAL, observer_uid, stamp
 from dicom.errors import ObjectError
 from dicom.report_facts import ReportFacts, VerifierFacts
-from dicom.report_groups import Slides, list_heatmaps, measurement_groups
+from dicom.report_groups import Slides, list_heatmaps, measurement_groups, specimen_of
 from dicom.request import request_item
 from dicom.study import LO_LENGTH, SH_LENGTH
 from dicom.times import in_zone
@@ -97,7 +97,7 @@ def _content(sr: Any, facts: ReportFacts, slides: Slides, uid_seed: str, softwar
         ),
         referenced_images=[slides.target, *anatomy, *slides.segmentations],
     )
-    list_heatmaps(content, slides.heatmaps)
+    list_heatmaps(content, slides.heatmaps, as_before=facts.described_as_before)
     return content
 
 
@@ -187,7 +187,8 @@ def _context(sr: Any, facts: ReportFacts, ihc: Dataset, software: str) -> Any:
         if by != gave
     ]
     context = sr.ObservationContext()
-    for observer in (*people, _device(sr, software, facts.installation), _subject(sr, ihc) or ()):
+    device, subject = _device(sr, software, facts.installation), _subject(sr, facts, ihc)
+    for observer in (*people, device, subject or ()):
         context.extend(observer)
     return context
 
@@ -225,12 +226,11 @@ def _person(sr: Any, by: str, organization: str, role: Code | None) -> Any:
         )
 
 
-def _subject(sr: Any, ihc: Dataset) -> Any:
-    """Specimen on the target slide (TID 1009), where its header names one."""
-    specimens = ihc.get("SpecimenDescriptionSequence") or []
-    if not specimens or not specimens[0].get("SpecimenUID"):
+def _subject(sr: Any, facts: ReportFacts, ihc: Dataset) -> Any:
+    """Specimen of the block on the target slide (TID 1009), where its header names it."""
+    specimen = specimen_of(facts, ihc)
+    if specimen is None or not specimen.get("SpecimenUID"):
         return None
-    specimen = specimens[0]
     return sr.SubjectContext(
         subject_class=codes.SPECIMEN,
         subject_class_specific_context=sr.SubjectContextSpecimen(

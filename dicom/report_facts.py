@@ -117,6 +117,9 @@ class ReportFacts:
     numbered_as_before
         The issuer of the header's accession stands beside any accession, as an earlier edition
         wrote it.
+    described_as_before
+        The report is about the first specimen of the header, whosever it is, and its parametric
+        maps are of slide microscopy, as an earlier edition wrote it.
     """
 
     accession: str
@@ -139,3 +142,4 @@ class ReportFacts:
     installation: str = ""
     as_before: bool = False
     numbered_as_before: bool = False
+    described_as_before: bool = False

@@ -20,6 +20,7 @@ from dicom.derived import DEVICE_NAME
 from dicom.placement import to_frame_of_reference
 from dicom.report_facts import Measured, OpinionFacts, ReportFacts, RoiFacts
 from dicom.segmentation import AlgorithmFacts
+from dicom.specimens import parent_of, specimen_of_block, specimens_of
 from dicom.uids import deterministic_uid
 
 
@@ -51,10 +52,11 @@ def measurement_groups(
     ]
 
 
-def list_heatmaps(report: Any, heatmaps: Sequence[Dataset]) -> None:
+def list_heatmaps(report: Any, heatmaps: Sequence[Dataset], *, as_before: bool = False) -> None:
     """List parametric maps in the image library of a report's content (TID 1600, 1602).
 
-    highdicom 0.28 refuses them there: its table of classes lacks theirs.
+    highdicom 0.28 refuses them there: its table of classes lacks theirs. `as_before`: as of slide
+    microscopy, as an earlier edition wrote it.
     """
     from highdicom import sr
 
@@ -75,7 +77,9 @@ def list_heatmaps(report: Any, heatmaps: Sequence[Dataset]) -> None:
         image.ContentSequence = sr.ContentSequence(
             [
                 sr.CodeContentItem(
-                    name=codes.MODALITY, value=codes.SLIDE_MICROSCOPY, relationship_type=context
+                    name=codes.MODALITY,
+                    value=codes.SLIDE_MICROSCOPY if as_before else codes.MODALITIES[each.Modality],
+                    relationship_type=context,
                 ),
                 sr.UIDRefContentItem(
                     name=codes.FRAME_OF_REFERENCE,
@@ -119,27 +123,24 @@ def _whole_slide(sr: Any, facts: ReportFacts, slides: Slides, uid_seed: str, sof
 
 def _whose(facts: ReportFacts, target: Dataset) -> Iterator[tuple[Code, str]]:
     """Yield the accession of the case where the slide's header states none, or another one; and the
-    block, where the header tells that the specimen on the slide was sampled from it."""
+    block, by the header where the specimen on the slide was sampled from it, else as identified
+    where the header describes others alone."""
     if facts.as_before:
         return
     if facts.accession and facts.accession != str(target.get("AccessionNumber") or ""):
         yield codes.ACCESSION, facts.accession
-    if block := _parent((target.get("SpecimenDescriptionSequence") or [Dataset()])[0]):
+    specimen = specimen_of(facts, target)
+    if specimen is not None and (block := parent_of(specimen)):
         yield codes.PARENT_SPECIMEN_ID, block
+    elif specimen is None and facts.accession and specimens_of(target):
+        yield codes.PARENT_SPECIMEN_ID, f"{facts.accession}-{facts.block}"
 
 
-def _parent(specimen: Dataset) -> str:
-    """Return the specimen from which another one was sampled (TID 8002); empty if not stated."""
-    for step in specimen.get("SpecimenPreparationSequence") or []:
-        texts = {
-            value: str(item.get("TextValue") or "").strip()
-            for item in step.get("SpecimenPreparationStepContentItemSequence") or []
-            for value in _codes(item.get("ConceptNameCodeSequence") or [])
-        }
-        parent = texts.get(codes.PARENT_SPECIMEN_ID.value, "")
-        if parent and texts.get(codes.SPECIMEN_ID.value) == specimen.get("SpecimenIdentifier"):
-            return parent
-    return ""
+def specimen_of(facts: ReportFacts, target: Dataset) -> Dataset | None:
+    """Return the specimen on the target slide that the report is about; None where none is told."""
+    if facts.described_as_before:
+        return next(iter(specimens_of(target)), None)
+    return specimen_of_block(target, facts.accession, facts.block)
 
 
 def _roi(

@@ -48,6 +48,8 @@ class ObjectContext:
     writing
         Rule by which the header's accession is the one that was identified; None: objects of an
         edition with a looser rule are written again.
+    described_as_before
+        Reports of an edition are written again that took the first specimen of a header.
     """
 
     findings: Findings
@@ -62,6 +64,7 @@ class ObjectContext:
     installation: str = ""
     as_before: bool = False
     writing: Writing | None = field(default_factory=Writing)
+    described_as_before: bool = False
 
     @property
     def anatomy(self) -> Stain:

@@ -39,15 +39,17 @@ from appliance.delivery.retired import is_retired, slide_entry
 from appliance.delivery.sources import Sources, slide_sources
 from appliance.delivery.standing import correction_of
 from appliance.delivery.structured_report import structured_report
+from appliance.domain import Stain
 from appliance.findings.codec import load_findings, load_pictures
 from appliance.findings.findings import Findings
 from appliance.settings.installation import installation_name
 from appliance.settings.objects import RejectionNote
 from appliance.settings.settings import Settings
+from dicom.required import fill_required
 from dicom.study import StudyFacts
 
 PAGE_NAME = "report.pdf"
-EDITION = 4
+EDITION = 5
 """Counted up when the same facts give other objects."""
 
 
@@ -207,7 +209,7 @@ def _write(
     context = ObjectContext(
         findings=findings,
         assay=assay,
-        sources=sources.headers,
+        sources=_filled(sources.headers, edition),
         algorithms={model.task: algorithm_facts(model) for model in findings.models},
         settings=settings.objects,
         created=datetime.fromtimestamp(saved, tz=UTC),
@@ -216,6 +218,7 @@ def _write(
         request=request,
         as_before=as_before,
         writing=None if findings.as_before else settings.identify.writing,
+        described_as_before=edition < 5,
         installation="" if as_before else installation_name(settings.state_dir),
     )
     later = _later(context, _stated(saved, former, replaced or leaves, settings))
@@ -225,8 +228,7 @@ def _write(
         written = _write_all(folder, findings_folder, context, reports, later)
         results = [_entry(kind, file, Path(str(key)), store.root) for kind, file in written]
         numbered = renumbered("" if as_before else replaced, folder / "sr.dcm", settings)
-        retired = retired_by(results, replaced, settings)
-        retired += rejected_before(results, "" if of_before else replaced, settings)
+        retired = _retired(results, replaced, settings, of_before=of_before)
         report = next(entry.sop_instance_uid for entry in results if entry.kind == "SR")
         notes = write_notes(folder, retired, report, note, later, settings)
         results += [_entry(kind, file, Path(str(key)), store.root) for kind, file in notes]
@@ -253,6 +255,23 @@ def _as_told(findings: Findings, edition: int) -> Findings:
     return replace(findings, as_before=edition < 3, unscored_as_before=edition < 4)
 
 
+def _filled(
+    headers: Mapping[Stain, Sequence[Dataset]], edition: int
+) -> Mapping[Stain, Sequence[Dataset]]:
+    """Return the headers of slides, with what they lack as objects of an edition have it."""
+    for header in (each for images in headers.values() for each in images if edition >= 5):
+        fill_required(header)
+    return headers
+
+
+def _retired(
+    results: Sequence[ObjectFile], replaced: str, settings: Settings, *, of_before: bool
+) -> list[ObjectFile]:
+    """Return the objects that results retire, and those that the replaced ones had rejected."""
+    rejected = rejected_before(results, "" if of_before else replaced, settings)
+    return [*retired_by(results, replaced, settings), *rejected]
+
+
 def _entry(kind: str, file: Path, place: Path, root: Path) -> ObjectFile:
     """Return the index entry of a file of the artifact that will lie at `place` below `root`."""
     return replace(index_entry(kind, file, root), path=str(place / file.name))
@@ -265,7 +284,8 @@ def _edition(former: _Former, replaced: str) -> int:
     These have its UIDs and bytes: an archive may have them. 0 is the edition without ``rejects``,
     1 the one without ``edition`` in the index. 2 told numbers of results without a score, and took
     accessions that look alike for one. 3 told numbers where a person gave no score, and
-    Algorithm 1 where nobody did.
+    Algorithm 1 where nobody did. 4 took the first specimen of a header for the case's, and filled
+    nothing that a header lacks.
     """
     again = former.predecessor is not None and replaced == former.predecessor
     if not again or former.contents is None:

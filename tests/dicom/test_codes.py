@@ -43,6 +43,7 @@ def test_scores_are_loincs() -> None:
         (codes.LIBRARY_GROUP, dictionary.DCM.ImageLibraryGroup),
         (codes.MODALITY, dictionary.DCM.Modality),
         (codes.SLIDE_MICROSCOPY, dictionary.DCM.SlideMicroscopy),
+        (codes.OTHER_MODALITY, dictionary.DCM.Other),
         (codes.FRAME_OF_REFERENCE, dictionary.DCM.FrameOfReferenceUID),
     ],
 )

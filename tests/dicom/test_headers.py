@@ -177,6 +177,44 @@ def test_what_dicom_does_not_allow_is_corrected_or_left_out_and_told(
     assert make_legal(header) == ()
 
 
+def test_what_results_must_have_and_the_header_lacks_is_told(
+    ihc: list[Path], tmp_path: Path
+) -> None:
+    def problems(**values: Any) -> list[str]:
+        header = dcmread(ihc[0], stop_before_pixels=True)
+        (specimen,) = header.SpecimenDescriptionSequence
+        for keyword, value in values.items():
+            with disable_value_validation():
+                setattr(specimen if keyword in specimen else header, keyword, value)
+        header.save_as(tmp_path / "header.dcm", enforce_file_format=True)
+        return list(stated_facts([tmp_path / "header.dcm"]).problems)
+
+    assert problems() == problems(LossyImageCompression="00") == []
+    for lacking, named in (
+        ({"ContainerIdentifier": None}, "Container Identifier"),
+        ({"SpecimenDescriptionSequence": []}, "Specimen Description Sequence"),
+        ({"SpecimenIdentifier": None}, "Specimen Identifier"),
+        (
+            {"LossyImageCompressionRatio": None, "LossyImageCompressionMethod": None},
+            "Lossy Image Compression Ratio, Lossy Image Compression Method",
+        ),
+    ):
+        (sentence,) = problems(**lacking)
+        assert f"lacks {named}: results lack that, too" in sentence
+        assert sentence.endswith("Complete it in the scanner's DICOM export.")
+    (sentence,) = problems(SpecimenUID="1.02.3")
+    assert "as Specimen UID: results carry it corrected" in sentence
+
+
+@pytest.mark.parametrize("number", [-150, -100, 1, 2_147_483_600, 2**31 - 1])
+def test_series_of_any_number_get_overlays(number: int, ihc_images: list[Dataset]) -> None:
+    ihc_images[0].SeriesNumber = number
+    made = [segmentation(ihc_images, LABELS, factors=(4,)), intensity_map(ihc_images)]
+    found = [int(each.SeriesNumber) for (each,) in made]
+    assert all(0 < each < 2**31 for each in found)
+    assert found == [101, 151] or number != 1
+
+
 @pytest.mark.parametrize("number", ["P" * 80, "P\\Q"])
 def test_an_identifier_that_no_result_can_carry_is_neither_cut_nor_left_out(
     number: str, ihc: list[Path], tmp_path: Path

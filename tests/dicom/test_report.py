@@ -31,6 +31,7 @@ from dicom.errors import ObjectError
 from dicom.placement import to_frame_of_reference
 from dicom.report_facts import CorrectionFacts, RoiFacts, VerifierFacts
 from dicom.source import convert_slide, read_headers
+from dicom.specimens import specimen_of_block
 
 Save = Callable[[Dataset], Path]
 
@@ -169,6 +170,42 @@ def test_the_specimen_is_the_slides(made: Callable[..., Any], ihc_images: list[D
     assert ihc_images[0].ContainerIdentifier in {
         item.TextValue for item in items(dataset) if item.ValueType == "TEXT"
     }
+
+
+@pytest.mark.parametrize(
+    ("identifier", "accession", "block", "stated", "said"),
+    [
+        ("S26-0042-A1-HER2", "S26-0042", "A1", "S26-0042", True),
+        ("s26/42 Block A-01", "S26-0042", "A1", "", True),
+        ("A1", "S26-0042", "A1", "", True),
+        ("S26-0042-1-2", "S26-0042", "1", "", True),
+        ("S26-0042-1A", "S26-0042", "1A", "", True),
+        ("S26-0042-A10", "S26-0042", "A1", "", False),
+        ("S26-0042-12", "S26-0042", "1", "", False),
+        ("S26-0042-A1", "S26-0099", "A1", "", False),  # a number of the same form
+        ("1234-A1", "S26-0099", "A1", "1234", False),
+        ("S26-0042", "S26-0042", "A1", "", None),
+        ("S26-0042-3", "S26-0042", "A1", "", None),  # the number of a slide, perhaps
+        ("S26-0042-A", "S26-0042", "A1", "", None),  # a part
+        ("S26-0042-CD3-A1", "S26-0042", "A1", "", None),
+        ("S26-0042-P1", "S26-0042", "A1", "", None),
+        ("2026-A2-77", "S26-0042", "A1", "S26-0042", None),
+        ("CTRL-HER2-07", "S26-0042", "A1", "", None),
+        ("00471100815", "2600042", "A1", "", None),
+        ("", "S26-0042", "A1", "", None),
+    ],
+)
+def test_an_identifier_names_the_block_another_one_or_none(
+    identifier: str, accession: str, block: str, stated: str, said: bool | None
+) -> None:
+    """One that names none stands where it is alone; beside another one nobody knows whose it is."""
+    header, own, other = Dataset(), Dataset(), Dataset()
+    header.AccessionNumber = stated
+    own.SpecimenIdentifier, other.SpecimenIdentifier = identifier, "opaque"
+    header.SpecimenDescriptionSequence = [own]
+    assert specimen_of_block(header, accession, block) is (None if said is False else own)
+    header.SpecimenDescriptionSequence = [other, own]
+    assert specimen_of_block(header, accession, block) is (own if said else None)
 
 
 def test_a_correction_names_who_and_why_and_its_predecessor(
@@ -390,6 +427,26 @@ def test_measurements_of_a_region_name_the_overlays_that_they_rest_on(
     (reference,) = intensity.ContentSequence[0].ReferencedSOPSequence
     assert reference.ReferencedSOPInstanceUID == maps[0].SOPInstanceUID
     assert "ReferencedSegmentNumber" not in reference
+
+
+def test_the_library_of_images_states_the_modality_of_each(
+    ihc_images: list[Dataset], save: Save
+) -> None:
+    maps = intensity_map(ihc_images)
+
+    def listed(**changes: Any) -> set[str]:
+        made = report([], ihc_images, [], report_facts(**changes), heatmaps=maps)
+        assert dicom_errors(save(made)) == []
+        return {coded(each, codes.MODALITY).value for each in images(made, maps[0])}
+
+    def images(made: Dataset, image: Dataset) -> list[Dataset]:
+        uid = image.SOPInstanceUID
+        found = [each for each in items(made) if "ReferencedSOPSequence" in each]
+        named = [each for each in found if each.get("ContentSequence")]
+        return [e for e in named if e.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == uid]
+
+    assert listed() == {maps[0].Modality} == {"OT"}
+    assert listed(described_as_before=True) == {"SM"}
 
 
 def test_report_lies_in_the_ihc_slides_study(ihc_images: list[Dataset], tmp_path: Path) -> None:

@@ -29,19 +29,23 @@ from appliance.settings.identify import Identify, Writing
 from appliance.settings.settings import Settings
 from dicom.result import Result, read_result
 from dicom.source import convert_slide
+from dicom.uids import is_uid
 
 IDENTIFIED = some_findings().accession
 ALIKE = "S26-101"
 """Another number, which differs from that of the case by zeros alone."""
 
 
-def scanned(folder: Path, stain: str, accession: str) -> Path:
+def scanned(
+    folder: Path, stain: str, accession: str, change: Callable[[Dataset], None] = lambda _: None
+) -> Path:
     """Write a slide as the scanner's DICOM, whose header has an accession of the RIS."""
     svs = write_svs(folder / f"{stain}.svs", seed=len(stain))
     slide = convert_slide(svs, folder / stain, identity(stain, accession_issuer="RIS"), mpp=MPP)
     for path in slide.paths:
         header = dcmread(path)
         header.AccessionNumber = accession
+        change(header)
         header.save_as(path)
     return max(slide.paths, key=lambda path: path.stat().st_size)
 
@@ -49,13 +53,19 @@ def scanned(folder: Path, stain: str, accession: str) -> Path:
 class Pair:
     """Case of two slides of a scanner, and its objects."""
 
-    def __init__(self, folder: Path, accession: str, writing: Writing | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        accession: str,
+        writing: Writing | None = None,
+        change: Callable[[Dataset], None] = lambda _: None,
+    ) -> None:
         self.settings = Settings(
             state_dir=folder / "state",
             objects=OBJECTS,
             identify=Identify(writing=writing or Writing()),
         )
-        he, ihc = (open_facts(scanned(folder, each, accession)) for each in ("HE", "HER2"))
+        he, ihc = (open_facts(scanned(folder, each, accession, change)) for each in ("HE", "HER2"))
         key = ArtifactKey.of("findings", case=1)
         with ArtifactStore(self.settings.artifacts_dir).writing(key) as out:
             made = replace(some_findings(), he=he, ihc=ihc, tiles=(), rasters=rasters(he))
@@ -120,6 +130,45 @@ def test_a_report_of_the_edition_before_is_written_again_with_its_accession(tmp_
     assert json.loads(pair.index.read_text())["edition"] == 2
     assert pair.write_again(stated | {"edition": 2}) == former
     assert pair.key == key
+
+
+def test_a_result_is_of_the_block_that_was_identified_whatever_the_header_has(
+    tmp_path: Path,
+) -> None:
+    pair = Pair(tmp_path, "S26-0042")  # the label was another case's, and a person corrected it
+    stated, today = json.loads(pair.index.read_text()), dcmread(pair.file)
+    assert (pair.result.specimen, pair.result.container) == (f"{IDENTIFIED}-A1", "")
+    assert pair.write_again(stated) == today
+    former = pair.write_again(stated | {"edition": 4})
+    assert (pair.result.specimen, pair.result.container) == ("S26-0042-A1", "S26-0042-A1-HER2")
+    assert pair.write_again(stated | {"edition": 4}) == former != today
+
+
+def test_objects_have_what_the_header_lacks_and_follows_from_it(tmp_path: Path) -> None:
+    def strip(header: Dataset) -> None:
+        header.SeriesNumber, header.OtherPatientIDsSequence = -150, [Dataset()]
+        header.OtherPatientIDsSequence[0].PatientID = None
+        del header.ContainerTypeCodeSequence, header.IssuerOfTheContainerIdentifierSequence
+        (specimen,) = header.SpecimenDescriptionSequence
+        del specimen.SpecimenUID, specimen.IssuerOfTheSpecimenIdentifierSequence
+
+    pair = Pair(tmp_path, IDENTIFIED, change=strip)
+    stated = json.loads(pair.index.read_text())
+
+    def told() -> list[str]:
+        """Errors of the objects, as a validator tells them, then the UIDs of the specimens."""
+        files = [object_path(e.path, pair.settings) for e in read_index(pair.key, pair.settings)]
+        described = [dcmread(each).get("SpecimenDescriptionSequence", []) for each in files]
+        uids = [str(item.get("SpecimenUID")) for items in described for item in items]
+        return [*(error for each in files for error in dicom_errors(each)), *uids]
+
+    first = told()
+    assert first and all(is_uid(each) for each in first)
+    assert set(first) & set(dcmread(pair.file).to_json().split('"'))  # its subject
+    pair.write_again(stated)
+    assert told() == first
+    pair.write_again(stated | {"edition": 4})  # an archive has them as they were
+    assert not any(is_uid(each) for each in told())
 
 
 @pytest.fixture

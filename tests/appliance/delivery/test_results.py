@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from contextlib import closing
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,12 @@ from fixtures.certificates import make_certificates
 from fixtures.instances import made_object
 from fixtures.judges import dicom_errors
 from fixtures.lis import FhirServer, MllpServer
-from fixtures.reports import written_report
-from fixtures.slide_objects import MPP, SCANNED, identity, report, write_svs
+from fixtures.reports import slide_headers, written_report
+from fixtures.slide_objects import MPP, SCANNED, identity, report, report_facts, write_svs
 from hl7apy.consts import VALIDATION_LEVEL
 from hl7apy.parser import parse_message
 from pydantic import ValidationError
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from appliance.delivery.destinations.contract import Instance, Proof, open_destination
 from appliance.delivery.result_fhir import transaction
@@ -46,6 +48,25 @@ from dicom.request import OrderedRequest
 from dicom.result import Item, Result, read_result
 from dicom.source import convert_slide, read_headers
 from dicom.status import Outcome, Verdict
+
+
+def described(specimens: Sequence[tuple[str, str]]) -> list[Dataset]:
+    """Return headers of a slide that describe specimens, each as (parent, identifier)."""
+    headers = deepcopy(slide_headers())
+    for header in headers:
+        (own,) = header.SpecimenDescriptionSequence
+        header.SpecimenDescriptionSequence = [deepcopy(own) for _ in specimens]
+        for number, item in enumerate(header.SpecimenDescriptionSequence):
+            parent, item.SpecimenIdentifier = specimens[number]
+            item.SpecimenUID = f"1.2.3.{number}"
+            texts = {"111705": parent, "121041": item.SpecimenIdentifier}
+            for step in item.SpecimenPreparationSequence:
+                for each in step.SpecimenPreparationStepContentItemSequence:
+                    name = each.ConceptNameCodeSequence[0].CodeValue
+                    each.TextValue = texts.get(name, each.get("TextValue"))
+                    if each.TextValue is None:
+                        del each.TextValue
+    return headers
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +258,57 @@ class TestOru:
             del header.SpecimenDescriptionSequence[0].SpecimenPreparationSequence
         report(headers, headers, []).save_as(tmp_path / "sr.dcm", enforce_file_format=True)
         assert read_result(tmp_path / "sr.dcm").specimen == "GLASS-4711"
+
+    @pytest.mark.parametrize(
+        ("accession", "block", "parent", "specimen", "container"),
+        [
+            ("S26-0042", "A1", "S26-0042;a.01", "S26-0042;a.01", "GLASS"),
+            ("S26-42", "A1", "S26-0042-A1", "S26-0042-A1", "GLASS"),
+            ("S26-0042", "A1", "LIS-0815-A2", "LIS-0815-A2", "GLASS"),  # a number of its own
+            ("S26-0042", "A2", "S26-0042-A1", "S26-0042-A2", ""),
+            ("S26-0042", "A2", "A1", "S26-0042-A2", ""),
+            ("S26-0099", "A1", "S26-0042-A1", "S26-0099-A1", ""),
+        ],
+    )
+    def test_the_specimen_of_a_message_is_of_the_block_that_was_identified(
+        self,
+        accession: str,
+        block: str,
+        parent: str,
+        specimen: str,
+        container: str,
+        tmp_path: Path,
+    ) -> None:
+        headers = described([(parent, "GLASS-S")])
+        for header in headers:
+            header.ContainerIdentifier = "GLASS"
+        facts = report_facts(accession=accession, block=block)
+        report(headers, headers, [], facts).save_as(tmp_path / "sr.dcm", enforce_file_format=True)
+        assert dicom_errors(tmp_path / "sr.dcm") == []
+        found = read_result(tmp_path / "sr.dcm")
+        assert (found.specimen, found.container) == (specimen, container)
+        text = hl7_message(found, hl7_section(message="OUL^R22")).text
+        assert f"\rSPM|1|{specimen}||" in text and f"|{accession}-HER2-{block}|" in text
+
+    @pytest.mark.parametrize(
+        ("others", "specimen", "uid"),
+        [
+            (("CTRL-07", "S26-0042-A1"), "S26-0042-A1", "1.2.3.1"),
+            (("S26-0042-B1", "S26-0042-A1"), "S26-0042-A1", "1.2.3.1"),
+            (("CTRL-07", "LIS-0815"), "S26-0042-A1", None),
+            (("CTRL-07", "S26-0042-A2"), "S26-0042-A1", None),
+        ],
+    )
+    def test_of_several_specimens_on_a_slide_that_of_the_block_is_told(
+        self, others: tuple[str, str], specimen: str, uid: str | None, tmp_path: Path
+    ) -> None:
+        headers = described([(each, f"{each}-S") for each in others])
+        made = report(headers, headers, [])
+        made.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
+        assert dicom_errors(tmp_path / "sr.dcm") == []
+        assert read_result(tmp_path / "sr.dcm").specimen == specimen
+        subjects = [each for each in ("1.2.3.0", "1.2.3.1") if f'"{each}"' in made.to_json()]
+        assert subjects == ([] if uid is None else [uid])
 
     def test_by_container_the_order_holds_its_observations(self, result: Result) -> None:
         message = valid(hl7_message(result, hl7_section(message="OUL^R21")))
