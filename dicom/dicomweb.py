@@ -24,6 +24,7 @@ from dicom.status import (
     FILE_GONE,
     MAX_LOST,
     SUCCESS,
+    UNAVAILABLE,
     After,
     Before,
     InstanceRef,
@@ -338,19 +339,21 @@ def _classify(item: dict[str, Any], tag: str, unsaid: int) -> Outcome:
     return classify(int(said) if known else unsaid, service=Service.STOW)
 
 
-def find_instances(address: WebAddress, wanted: Sequence[InstanceRef]) -> set[str]:
-    """Return those of the SOP Instance UIDs that QIDO-RS finds.
+def find_instances(address: WebAddress, wanted: Sequence[InstanceRef]) -> dict[str, bool]:
+    """Return the SOP Instance UIDs that QIDO-RS finds, and whether each instance is available: not
+    all answers on it say UNAVAILABLE.
 
     Raises
     ------
     PacsUnavailableError, PacsRejectedError
     """
-    found = set()
+    found: dict[str, bool] = {}
     for ref in wanted:
-        path = f"studies/{ref.study_uid}/series/{ref.series_uid}/instances"
-        items = query(address, path, {"SOPInstanceUID": ref.sop_instance_uid})
-        found |= {value_of(item, "00080018") for item in items}
-    return found & {ref.sop_instance_uid for ref in wanted}
+        uid, series = ref.sop_instance_uid, f"studies/{ref.study_uid}/series/{ref.series_uid}"
+        for item in query(address, f"{series}/instances", {"SOPInstanceUID": uid}):
+            if value_of(item, "00080018") == uid:
+                found[uid] = value_of(item, "00080056") != UNAVAILABLE or found.get(uid, False)
+    return found
 
 
 def check_query(address: WebAddress) -> None:

@@ -29,6 +29,7 @@ from dicom.implicit import EXPLICIT, IMPLICIT, write_implicit
 from dicom.status import (
     FILE_GONE,
     MAX_LOST,
+    UNAVAILABLE,
     After,
     Before,
     InstanceRef,
@@ -167,15 +168,16 @@ def _of_one_association(paths: Sequence[Path], kinds: Mapping[Path, Kind]) -> Se
     return list(paths)
 
 
-def find_instances(address: PacsAddress, wanted: Sequence[InstanceRef]) -> set[str]:
-    """Return those of the SOP Instance UIDs that C-FIND at IMAGE level finds.
+def find_instances(address: PacsAddress, wanted: Sequence[InstanceRef]) -> dict[str, bool]:
+    """Return the SOP Instance UIDs that C-FIND at IMAGE level finds, and whether each instance is
+    available: not all answers on it say UNAVAILABLE.
 
     Raises
     ------
     PacsUnavailableError, PacsRejectedError
     """
     model = StudyRootQueryRetrieveInformationModelFind
-    found: set[str] = set()
+    found: dict[str, bool] = {}
     deadline = Deadline()
     with associate(address, [(model, None)], deadline=deadline) as association:
         for ref in wanted:
@@ -184,12 +186,13 @@ def find_instances(address: PacsAddress, wanted: Sequence[InstanceRef]) -> set[s
             query.QueryRetrieveLevel = "IMAGE"
             query.StudyInstanceUID = ref.study_uid
             query.SeriesInstanceUID = ref.series_uid
-            query.SOPInstanceUID = ref.sop_instance_uid
+            uid = query.SOPInstanceUID = ref.sop_instance_uid
+            query.InstanceAvailability = ""
             for status, item in association.send_c_find(query, model):
                 if status and status.Status in PENDING:
                     # Read all answers: a release between answers is an abort for the other side.
-                    if item is not None and _names(item, ref.sop_instance_uid):
-                        found.add(ref.sop_instance_uid)
+                    if item is not None and _names(item, uid):
+                        found[uid] = _is_available(item) or found.get(uid, False)
                 else:
                     check_answer(address, status, Service.FIND)
     return found
@@ -201,6 +204,14 @@ def _names(item: Dataset, uid: str) -> bool:
         return bool(item.get("SOPInstanceUID") == uid)
     except UNREADABLE:  # its elements are parsed when they are asked for
         return False
+
+
+def _is_available(item: Dataset) -> bool:
+    """Return whether an answer does not say that the instance cannot be had."""
+    try:
+        return "InstanceAvailability" not in item or item.InstanceAvailability != UNAVAILABLE
+    except UNREADABLE:
+        return True
 
 
 def probe(address: PacsAddress, kinds: Sequence[Kind]) -> dict[Kind, Kind | None]:

@@ -19,6 +19,8 @@ FILE_GONE = (
     "it is tried again."
 )
 """Text of an object whose file went away after it was looked for, as that of a share may."""
+UNAVAILABLE = "UNAVAILABLE"
+"""Instance Availability of an object that an archive knows, and cannot give (PS3.3 C.4.23.1.1)."""
 SEE_ITS_LOG = "Look into its log; after a change there: tandem retry."
 """Remedy for a refusal whose cause only the other side knows."""
 

@@ -76,7 +76,7 @@ def test_a_case_that_a_pacs_asked_for_is_scored_and_reported(
         for ref in each["00081199"]["Value"]
     ]
     found = find_instances(WebAddress(url=orthanc.dicomweb_url), named)
-    assert found == {uid for _, uid in outputs}
+    assert found == {uid: True for _, uid in outputs}
     percents = [int(percent) for _, percent, _ in server.progress]
     assert percents == sorted(percents) and len(set(percents)) >= 3
     said = " ".join(words for _, _, words in server.progress) + daemon.log

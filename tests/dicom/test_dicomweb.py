@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 from fixtures.dripping import dripping
-from fixtures.instances import made_object
+from fixtures.instances import made_object, parcel_of
 
+from appliance.delivery.destinations.contract import Answer, Proof
+from appliance.delivery.destinations.dicomweb import DicomWeb
+from appliance.settings.destinations import DicomWebDestination
 from dicom.dicomweb import Secret, WebAddress, check_query, check_stow, find_instances, query, stow
 from dicom.errors import PacsRejectedError, PacsUnavailableError
 from dicom.status import STATUSES, InstanceRef, Outcome, Service, Verdict, classify
@@ -251,10 +254,10 @@ def test_query_finds_what_is_there(server: Server, tmp_path: Path) -> None:
     address = WebAddress(url=server.url)
     there = [{"00080018": {"vr": "UI", "Value": [refs[0].sop_instance_uid]}}]
     server.answers = [(200, there), (200, there), (204, b"")]
-    assert find_instances(address, refs) == {refs[0].sop_instance_uid}
+    assert find_instances(address, refs) == {refs[0].sop_instance_uid: True}
     for said in ([{"00080018": None}], [{"00080018": {"Value": [None]}}], [{}]):
         server.answers = [(200, said)]
-        assert find_instances(address, refs[:1]) == set()
+        assert find_instances(address, refs[:1]) == {}
     for answer, error in (
         ((503, b""), PacsUnavailableError),
         ((403, b""), PacsRejectedError),
@@ -265,6 +268,27 @@ def test_query_finds_what_is_there(server: Server, tmp_path: Path) -> None:
         server.answers = [answer]
         with pytest.raises(error):
             find_instances(address, refs[:1])
+
+
+def test_an_object_that_the_archive_declares_unavailable_is_neither_proven_nor_missing(
+    server: Server, tmp_path: Path
+) -> None:
+    made_object(tmp_path / "one.dcm")
+    instance, section = parcel_of(tmp_path / "one.dcm"), DicomWebDestination
+    place = DicomWeb(section(kind="dicomweb", name="web", url=server.url))
+    uid = instance.ref.sop_instance_uid
+
+    def proof(*said: str) -> Answer:
+        named = {"00080018": {"vr": "UI", "Value": [uid]}}
+        stated = [{"00080056": {"vr": "CS", "Value": [each]}} if each else {} for each in said]
+        server.answers = [(200, [named | each for each in stated])]
+        return place.prove([instance])[uid]
+
+    assert proof("UNAVAILABLE").proof is Proof.UNKNOWN
+    assert "declares it unavailable: look into the archive" in proof("UNAVAILABLE").text
+    for there in (("ONLINE",), ("NEARLINE",), ("OFFLINE",), ("",), ("UNAVAILABLE", "ONLINE")):
+        assert proof(*there).proof is Proof.THERE
+    assert proof().proof is Proof.ABSENT
 
 
 @pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"])
@@ -279,7 +303,7 @@ def test_a_wrong_url_is_no_absence(server: Server, tmp_path: Path) -> None:
     ref, address = made_object(tmp_path / "one.dcm"), WebAddress(url=server.url)
     # Some servers answer 404 for an instance that is not there.
     server.answers = [(404, b""), (200, [])]
-    assert find_instances(address, [ref]) == set()
+    assert find_instances(address, [ref]) == {}
     server.answers = [(404, b""), (404, b"")]
     with pytest.raises(PacsRejectedError, match=f"{server.url}.*Is the url right"):
         find_instances(address, [ref])

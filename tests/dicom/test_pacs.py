@@ -114,13 +114,13 @@ def test_round_trip_with_orthanc(orthanc: Orthanc, objects: list[Path]) -> None:
     refs = [ref_of(path) for path in objects]
     uids = {ref.sop_instance_uid for ref in refs}
     echo(address)
-    assert find_instances(address, refs) == dicomweb.find_instances(web, refs) == set()
+    assert find_instances(address, refs) == dicomweb.find_instances(web, refs) == {}
     outcomes = store(address, objects)
     assert list(outcomes) == objects
     assert {outcome.status for outcome in outcomes.values()} == {0}
     absent = replace(refs[0], sop_instance_uid="2.25.404")
-    assert find_instances(address, [*refs, absent]) == uids
-    assert dicomweb.find_instances(web, [*refs, absent]) == uids
+    assert find_instances(address, [*refs, absent]) == dict.fromkeys(uids, True)
+    assert dicomweb.find_instances(web, [*refs, absent]) == dict.fromkeys(uids, True)
 
     found = dicomweb.query(web, "instances", {"AccessionNumber": "S26-0042"})
     assert {item["00080018"]["Value"][0] for item in found} == uids
@@ -306,7 +306,7 @@ def test_dcmtks_archive_takes_implicit_vr_and_proves(tmp_path: Path) -> None:
         wait_for(address)
         (outcome,) = store(address, [path]).values()
         assert outcome.verdict is Verdict.STORED
-        assert find_instances(address, [ref, absent]) == {ref.sop_instance_uid}
+        assert find_instances(address, [ref, absent]) == {ref.sop_instance_uid: True}
 
 
 def test_a_query_that_is_answered_for_ever_ends(
@@ -323,6 +323,31 @@ def test_a_query_that_is_answered_for_ever_ends(
     address = scp(kinds=[model], handlers=[(evt.EVT_C_FIND, answer_on)])
     with pytest.raises(PacsUnavailableError, match="did not answer in time"):
         find_instances(replace(address, timeout_s=0.2), [ref])
+
+
+def test_the_archive_is_asked_whether_an_instance_is_available(
+    scp: Callable[..., PacsAddress], tmp_path: Path
+) -> None:
+    ref = made_object(tmp_path / "one.dcm")
+    said: list[str | None] = []
+
+    def answer(event: evt.Event) -> Iterator[tuple[int, Dataset]]:
+        assert "InstanceAvailability" in event.identifier
+        for availability in said:
+            item = event.identifier
+            item.InstanceAvailability = availability
+            yield 0xFF00, item
+
+    model = (StudyRootQueryRetrieveInformationModelFind, ImplicitVRLittleEndian)
+    address = scp(kinds=[model], handlers=[(evt.EVT_C_FIND, answer)])
+    for answers, found in (
+        (["UNAVAILABLE"], {ref.sop_instance_uid: False}),
+        (["UNAVAILABLE", "NEARLINE"], {ref.sop_instance_uid: True}),
+        ([None], {ref.sop_instance_uid: True}),
+        ([], {}),
+    ):
+        said[:] = answers
+        assert find_instances(address, [ref]) == found
 
 
 def test_an_answer_of_a_byte_a_time_ends() -> None:

@@ -19,6 +19,7 @@ from appliance.delivery.destinations.network import (
     by_query,
     prove_by,
     tls_files,
+    told_by,
     translated,
     web_address,
 )
@@ -147,9 +148,8 @@ class Pacs:
         if self._commitment is not None:
             self._commitment.close()
 
-    def _find(self, refs: Sequence[InstanceRef]) -> dict[str, bool]:
-        found = pacs.find_instances(self.address, refs)
-        return {ref.sop_instance_uid: ref.sop_instance_uid in found for ref in refs}
+    def _find(self, refs: Sequence[InstanceRef]) -> dict[str, bool | str]:
+        return told_by(pacs.find_instances(self.address, refs), refs)
 
 
 def _title(kind: Kind) -> str:

@@ -26,6 +26,8 @@ from dicom.tls import TlsFiles
 Ask = Callable[[Sequence[InstanceRef]], Mapping[str, bool | str]]
 """Way of proof: returns, by SOP Instance UID, whether an instance is there; a text where the peer
 answers neither. UIDs that the peer gives no answer on are left out."""
+NOT_AVAILABLE = "it knows the object, and declares it unavailable: look into the archive"
+"""What a person is told of an object of which an archive has no more than its entry."""
 
 
 def tls_files(section: OverTls) -> TlsFiles:
@@ -59,11 +61,16 @@ def web_address(section: WithSecret, url: str) -> WebAddress:
 def by_query(address: WebAddress) -> Ask:
     """Return the way of proof that queries QIDO-RS."""
 
-    def ask(refs: Sequence[InstanceRef]) -> dict[str, bool]:
-        found = dicomweb.find_instances(address, refs)
-        return {ref.sop_instance_uid: ref.sop_instance_uid in found for ref in refs}
+    return lambda refs: told_by(dicomweb.find_instances(address, refs), refs)
 
-    return ask
+
+def told_by(found: Mapping[str, bool], refs: Sequence[InstanceRef]) -> dict[str, bool | str]:
+    """Return what a query tells of instances; `found` says which are there, and available.
+
+    One that an archive declares unavailable is neither proven nor missing.
+    """
+    said: dict[bool | None, bool | str] = {None: False, False: NOT_AVAILABLE, True: True}
+    return {ref.sop_instance_uid: said[found.get(ref.sop_instance_uid)] for ref in refs}
 
 
 def prove_by(
