@@ -14,14 +14,16 @@ from sqlalchemy.exc import OperationalError
 
 from appliance.domain import QuarantineReason
 from appliance.errors import TandemError
-from appliance.intake.block import leave_block
+from appliance.intake.block import leave_block, settle
 from appliance.intake.completeness import Signature
 from appliance.intake.content import lose_slide
+from appliance.intake.path_names import name_of, suffix_of
 from appliance.intake.said import keep_former
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import SlideRow, params_of, set_reason
 from appliance.ledger.transaction import Transaction
+from appliance.slides.files import may_be_dicom
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,8 @@ MOST_TOGETHER = 100
 """Most changes of one transaction: other writers wait for no more than some tenths of a second."""
 NO_SIGNATURE = Signature(0, 0)
 """Signature of a change that keeps the row's."""
+LESS = "less"
+"""Parameter of a row: a slide that was read lost files since, and nothing came in their place."""
 READ = "read"
 """Parameter of the event by which a slide that was read arrives again: the bytes that were read."""
 Kind = Literal[
@@ -126,15 +130,25 @@ def _apply(tx: Transaction, change: Change, now: float) -> None:
 
 def _take_back(tx: Transaction, row: SlideRow, change: Change, now: float) -> None:
     """Let a slide arrive again, whatever its state: facts of the former file no longer hold."""
+    is_less = _is_less(row, change.signature)
     if row.state != SlideState.ARRIVING:
+        is_less = is_less and row.state == SlideState.READ
         keep_former(row)
         read = {READ: row.fingerprint} if row.state == SlideState.READ else {}
         row.fingerprint = ""
         row.worker_crashes, row.step_tries, row.not_before = 0, 0, 0.0
-        set_reason(row)
+        set_reason(row, params={LESS: True} if is_less else None)
         code = "came-back" if change.kind == "came-back" else "file-changed"
         tx.advance(row, SlideState.ARRIVING, now=now, code=code, params=read)
+    elif not is_less:
+        set_reason(row)
     _set_signature(tx, row, change.signature)
+
+
+def _is_less(row: SlideRow, now: Signature) -> bool:
+    """Return whether a slide of several files only lost some: it is smaller, and no newer."""
+    several = suffix_of(row.path) == ".mrxs" or may_be_dicom(name_of(row.path))
+    return several and now.size_bytes < row.size_bytes and now.modified_ns <= row.modified_ns
 
 
 OF_THE_ORDER = ("stat", "stat-off")
@@ -174,6 +188,8 @@ def _end_arrival(tx: Transaction, row: SlideRow, change: Change, now: float) -> 
             _set_signature(tx, row, NO_SIGNATURE)
         _leave_case(tx, row, now)
         return
+    if change.kind != "arrived" and _is_still_read(tx, row, now):
+        return
     if change.kind in ("gone", "no-base"):
         gone = change.kind == "gone"
         reason = QuarantineReason.VANISHED if gone else QuarantineReason.NEVER_FINISHED
@@ -182,11 +198,26 @@ def _end_arrival(tx: Transaction, row: SlideRow, change: Change, now: float) -> 
         _leave_case(tx, row, now)
         lose_slide(tx, row, now)
         return
-    if change.kind == "not-whole":
-        # Opening the file tells more than "not whole": identify names the reason.
-        set_reason(row, params={"detail": QuarantineReason.NEVER_FINISHED})
+    # Opening the file tells more than "not whole": identify names the reason.
+    not_whole = {"detail": QuarantineReason.NEVER_FINISHED}
+    set_reason(row, params=not_whole if change.kind == "not-whole" else None)
     code = "advanced" if change.kind == "arrived" else "not-whole"
     tx.advance(row, SlideState.ARRIVED, now=now, code=code)
+
+
+def _is_still_read(tx: Transaction, row: SlideRow, now: float) -> bool:
+    """Let a slide be read again that was, and of which files were deleted since; return whether it
+    is one. Its results are of the bytes that it had.
+    """
+    read = bytes_read(tx, row) if params_of(row).get(LESS) else ""
+    if not read:
+        return False
+    set_reason(row)
+    row.fingerprint = read
+    tx.advance(row, SlideState.READ, now=now, code="files-deleted")
+    if row.accession:
+        settle(tx, row.accession, row.block, now)
+    return True
 
 
 def _set_signature(tx: Transaction, row: SlideRow, signature: Signature) -> None:

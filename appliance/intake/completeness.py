@@ -14,7 +14,7 @@ from pathlib import Path
 from appliance.intake.mrxs import mrxs_is_whole
 from appliance.intake.series import part_of, series_is_whole
 from appliance.slides.dicom_header import reaches_end
-from appliance.slides.files import TIFF_SUFFIXES, may_be_dicom
+from appliance.slides.files import SAKURA_SUFFIX, TIFF_SUFFIXES, may_be_dicom
 from appliance.slides.tiff_index import TiffIndexError, tiff_reaches_end
 from appliance.slides.untouched import open_untouched
 
@@ -55,6 +55,8 @@ def is_whole(path: Path, files: list[Path]) -> bool:
             return _tiff_is_whole(path)
         if suffix == ".mrxs":
             return mrxs_is_whole(path)
+        if suffix == SAKURA_SUFFIX:
+            return _sqlite_is_whole(path)
         if may_be_dicom(path.name):
             parts = [part_of(file) for file in files]
             return all(_dicom_is_whole(file) for file in files) and series_is_whole(parts)
@@ -69,6 +71,17 @@ def _tiff_is_whole(path: Path) -> bool:
             return tiff_reaches_end(stream, path.stat().st_size)
     except TiffIndexError:
         return False
+
+
+def _sqlite_is_whole(path: Path) -> bool:
+    """Return whether a database has all pages that its head counts (sqlite.org/fileformat.html)."""
+    with open_untouched(path) as stream:
+        head = stream.read(100)
+    if len(head) < 100 or not head.startswith(b"SQLite format 3\0"):
+        return False
+    page_bytes, pages = int.from_bytes(head[16:18]), int.from_bytes(head[28:32])
+    counted = head[24:28] == head[92:96]  # the count is of the last change
+    return not counted or path.stat().st_size >= pages * (65536 if page_bytes == 1 else page_bytes)
 
 
 def _dicom_is_whole(path: Path) -> bool:

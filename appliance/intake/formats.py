@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import configparser
 import html
 import re
 
+from appliance.intake.identity.sidecar import decoded
+from appliance.intake.path_names import name_of
 from appliance.slides.untouched import open_untouched
 
 UNREADABLE_SUFFIXES = frozenset(
@@ -59,29 +60,24 @@ OTHER = "other"
 """Key of the count of files that are of no known format: their suffix may be part of a name."""
 MOST_SET_BYTES = 65536
 """Most bytes of a file of `SETS` that are looked at."""
+_IMAGE = re.compile(r"image[0-9]+", re.IGNORECASE)
+"""Keys of an NDPIS file that name a channel."""
 
 
 def channels_of(path: str) -> set[str]:
-    """Names of the files of a set (NDPIS, AFI); empty where it cannot be read.
+    """Names of the files of a set (NDPIS, AFI), casefolded; empty where it cannot be read.
 
-    The channels of fluorescence are no slides of their own.
+    The channels of fluorescence are no slides of their own. Windows, under which sets are written,
+    does not heed the case of a name.
     """
     try:
         with open_untouched(path) as stream:
-            text = stream.read(MOST_SET_BYTES).decode("utf-8", "replace")
-    except OSError:
+            text = decoded(stream.read(MOST_SET_BYTES))
+    except (OSError, ValueError):
         return set()
     if path.lower().endswith(".afi"):
-        names = re.findall(r"(?i)<Path>\s*([^<]+?)\s*</Path>", text)
-        return {html.unescape(name).replace("\\", "/").rpartition("/")[2] for name in names}
-    found = configparser.ConfigParser(strict=False, interpolation=None)
-    try:
-        found.read_string(text)
-    except configparser.Error:
-        return set(re.findall(r"(?im)^image\d+\s*=\s*(.+?\.ndpi)\s*$", text))
-    return {
-        value.strip().replace("\\", "/").rpartition("/")[2]
-        for section in found.sections()
-        for key, value in found.items(section)
-        if re.fullmatch(r"image\d+", key)
-    }
+        names = [html.unescape(name) for name in re.findall(r"(?i)<Path>([^<]*)</Path>", text)]
+    else:
+        lines = [line.partition("=") for line in text.splitlines()]
+        names = [name for key, _, name in lines if _IMAGE.fullmatch(key.strip())]
+    return {name_of(name.strip().replace("\\", "/")).casefold() for name in names} - {""}

@@ -77,15 +77,15 @@ def found_again(slide: FoundSlide) -> FoundSlide | None:
         If a file cannot be looked at for another reason.
     """
     try:
-        files = [_listed(file.path) for file in slide.files]
         if suffix_of(slide.path) == ".mrxs":
-            files = [files[0], *_data_of_mrxs(slide.path)]
+            return _mrxs(_listed(slide.path))
+        files = [_listed(file.path) for file in slide.files]
     except FileNotFoundError:
         return None
     if slide.series:
         headers = [_header(file) for file in files]
         return _of_series(slide.path, tuple(files), slide.series, headers)
-    return replace(slide, files=tuple(files), unreadable="")
+    return replace(slide, files=tuple(files))
 
 
 def _of_series(
@@ -135,7 +135,7 @@ def _header(file: ListedFile) -> Part:
 
 
 def _mrxs(file: ListedFile) -> FoundSlide:
-    """Return an MRXS slide; without its data where a right or the share lacks, or a file goes."""
+    """Return an MRXS slide; without its data where a right, the share or the folder lacks."""
     try:
         return FoundSlide(file.path, (file, *_data_of_mrxs(file.path)))
     except OSError:

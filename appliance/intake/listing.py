@@ -1,8 +1,8 @@
 """Listing of the scanners' folders: which files may stand for a slide, without what servers leave.
 
 Only names and facts of the file system are looked at, and the first bytes of files that may be
-DICOM. Links to files and to folders are followed, also those that lead outside; each real file and
-folder counts once, so that loops end and nothing is taken in twice.
+DICOM. Links to files and to folders are followed, also those that lead outside. Each real folder
+counts once, so that loops end, and a link to a file that is listed by itself counts as that file.
 """
 
 from __future__ import annotations
@@ -127,8 +127,9 @@ class Listing:
     ) -> tuple[Folder, list[str]]:
         """Part a folder's entries: files that may belong to a slide, and subfolders to list."""
         folder, below = Folder(path), list[str]()
-        data = {e.name[:-5] for e in entries if suffix_of(e.name) == ".mrxs"}
-        data |= {f"_{e.name[:-4]}_" for e in entries if suffix_of(e.name) == ".vsi"}
+        files = {suffix: _files_of(entries, suffix) for suffix in (".mrxs", ".vsi")}
+        data = {name[:-5] for name in files[".mrxs"]}
+        data |= {f"_{name[:-4]}_" for name in files[".vsi"]}
         channels = self._channels(entries)
         for entry in entries:
             name = entry.name
@@ -143,7 +144,7 @@ class Listing:
                         below.append(entry.path)
                 elif suffix in UNREADABLE_SUFFIXES:
                     self.formats[suffix] += entry.is_file()
-                elif name in channels:
+                elif name.casefold() in channels:
                     self.channels.add(entry.path)
                 elif suffix in SLIDE_SUFFIXES or may_be_dicom(name):
                     self._take(folder, entry, root)
@@ -188,6 +189,18 @@ class Listing:
         return any(fnmatchcase(name_of(below), p) for p in self._names) or any(
             fnmatchcase(below, p) or fnmatchcase(below + "/", p) for p in self._patterns
         )
+
+
+def _files_of(entries: Sequence[os.DirEntry[str]], suffix: str) -> list[str]:
+    """Return the names of the entries of a suffix that are no folders."""
+    return [e.name for e in entries if suffix_of(e.name) == suffix and not _is_folder(e)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _is_of_no_format(file: ListedFile) -> bool:

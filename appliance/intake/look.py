@@ -14,7 +14,7 @@ from appliance.intake.known import Known
 from appliance.intake.listing import Listing
 from appliance.intake.path_names import folder_of, is_below
 from appliance.intake.pending import PendingSlides
-from appliance.intake.presence import KnownFolders, is_away, root_of
+from appliance.intake.presence import KnownFolders, is_away, is_broken_link, root_of
 from appliance.intake.series import Specimen
 from appliance.ledger.lifecycle import SlideState
 from appliance.settings.intake import Watch
@@ -33,7 +33,8 @@ NO_BASE = "level 0 of the DICOM series did not come"
 class Look:
     """Slides that were seen at one time, and the changes that follow.
 
-    `known` are rows of the ledger; `bases` the DICOM series whose level 0 is somewhere.
+    `known` are rows of the ledger; `bases` the DICOM series whose level 0 is somewhere, `former`
+    those whose level 0 the look before found.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Look:
         pending: PendingSlides,
         bases: dict[str, Base],
         monotonic: float,
+        former: Mapping[str, Base] | None = None,
     ) -> None:
         self._settings, self._pending, self._monotonic = settings, pending, monotonic
         self._changes: list[Change] = []
@@ -51,7 +53,7 @@ class Look:
         self._came: dict[str, list[str]] = defaultdict(list)
         self.parts: dict[str, str] = {}
         """Paths that belong to another slide, with the path of that slide."""
-        self.known, self.bases = known, bases
+        self.known, self.bases, self._former = known, bases, former or {}
         self.arriving = {
             path for path, row in known.items() if row.state == SlideState.ARRIVING.value
         }
@@ -76,19 +78,30 @@ class Look:
 
         Parts of a series whose level 0 lies in another folder are no slide: level 0 alone is read.
         Of several folders without it, one stands for the slide, until level 0 comes. A label in a
-        series of its own belongs to the slide beside it that names the same specimen.
+        series of its own belongs to the slide beside it that names the same specimen. What is left
+        of a series that was taken in, and whose level 0 was deleted, is no other slide.
         """
         stands: dict[str, FoundSlide] = {}
         for slide in sorted(self._coarse, key=lambda s: (s.path not in self.known, s.path)):
             main = stands.setdefault(slide.series, slide)
-            if slide.series in self.bases:
-                self.parts[slide.path] = self.bases[slide.series].path
+            base = self._base_of(slide)
+            if base is not None:
+                self.bases[slide.series] = base
+                self.parts[slide.path] = base.path
             elif slide.is_beside and len(near := self._slides_beside(slide)) == 1:
                 self.parts[slide.path] = near[0]
             elif main is slide:
                 self._compare(slide, self.known.get(slide.path))
             else:
                 self.parts[slide.path] = main.path
+
+    def _base_of(self, slide: FoundSlide) -> Base | None:
+        """Return the slide that has the level 0 of a series; in its folder also one that had it."""
+        base = self.bases.get(slide.series)
+        former = self._former.get(slide.series)
+        if base is None and former is not None and self._is_whole(former.path):
+            base = former if folder_of(former.path) == folder_of(slide.path) else None
+        return None if base is None or base.path == slide.path else base
 
     def _slides_beside(self, slide: FoundSlide) -> list[str]:
         """Return the slides of a specimen with a level 0 in the folder of a slide."""
@@ -157,7 +170,7 @@ class Look:
                 self._changes.append(Change(kind="channel", path=path))
             elif root is None:
                 self._gone(path, "it lies outside the watched folders")
-            elif os.path.lexists(path) and not _is_hidden(path, listing):
+            elif os.path.lexists(path) and not (_is_hidden(path, listing) or is_broken_link(path)):
                 self._gone(path, "it is left out, or no file")
             elif not (
                 root in away

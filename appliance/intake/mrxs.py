@@ -11,8 +11,10 @@ import numpy as np
 
 from appliance.slides.untouched import open_untouched
 
+MOST_INI_BYTES = 1 << 20
+"""Most bytes of Slidedat.ini: OpenSlide's reader takes no larger one."""
 MOST_INDEX_BYTES = 64 << 20
-"""Most bytes of Slidedat.ini and of Index.dat."""
+"""Most bytes of Index.dat."""
 MOST_DATA_FILES, MOST_LEVELS = 10_000, 64
 """Most data files and most zoom levels of a slide."""
 ZOOM_LEVELS = "Slide zoom level"
@@ -34,7 +36,7 @@ def mrxs_is_whole(path: Path) -> bool:
     folder = path.with_suffix("")
     slidedat = configparser.ConfigParser(strict=False, interpolation=None)
     try:
-        text = _read(folder / "Slidedat.ini").decode("utf-8-sig", "replace")
+        text = _read(folder / "Slidedat.ini", MOST_INI_BYTES).decode("utf-8-sig", "replace")
         slidedat.read_file(io.StringIO(text))
         count = slidedat.getint("DATAFILE", "FILE_COUNT")
         if not 0 < count <= MOST_DATA_FILES:
@@ -49,10 +51,10 @@ def mrxs_is_whole(path: Path) -> bool:
     ) and not any(number >= count for number in needed)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, most_bytes: int) -> bytes:
     with open_untouched(path) as stream:
-        data = stream.read(MOST_INDEX_BYTES + 1)
-    if len(data) > MOST_INDEX_BYTES:
+        data = stream.read(most_bytes + 1)
+    if len(data) > most_bytes:
         raise ValueError("larger than any index")
     return data
 
@@ -66,7 +68,7 @@ def _bytes_needed(folder: Path, slidedat: configparser.ConfigParser) -> dict[int
     name = slidedat.get("HIERARCHICAL", "INDEXFILE", fallback="")
     if not name:
         return {}
-    index = _read(folder / name)
+    index = _read(folder / name, MOST_INDEX_BYTES)
     if not index[:5].startswith(b"01."):
         if not index:
             raise _CutIndexError

@@ -82,7 +82,8 @@ class PendingSlides:
     def is_whole(self, slide: FoundSlide, monotonic: float) -> bool:
         """Compare a slide's files with their index."""
         self._slides[slide.path].checked = monotonic
-        return is_whole(Path(slide.path), [Path(file.path) for file in slide.files])
+        files = [Path(file.path) for file in slide.files]
+        return not slide.unreadable and is_whole(Path(slide.path), files)
 
     def is_renamed(self, path: str, new: str) -> bool:
         """Return whether a file that is gone is the one that lies under another path now.

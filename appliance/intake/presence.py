@@ -87,7 +87,8 @@ def is_away(path: str, watch: Watch, known: KnownFolders, *, unknown: bool = Tru
 
     A file is gone for good when the folder in which it lay can be listed, and is the one that it
     was. `unknown` is the answer for an empty folder of which nothing is known. With it, an empty
-    watched folder is away in any case. A file that lies in no watched folder is away with any.
+    watched folder is away in any case. A file that lies in no watched folder is away with any. A
+    link that leads nowhere stands for what is away: mount points may go with their mount.
     """
     root = root_of(path, watch)
     of_root = KnownFolders(None) if unknown else known
@@ -97,16 +98,25 @@ def is_away(path: str, watch: Watch, known: KnownFolders, *, unknown: bool = Tru
     if root is None:
         return False
     folder = folder_of(path)
+    if is_broken_link(path):
+        return True
     while folder != root:
         try:
             with os.scandir(folder) as entries:
                 empty = next(entries, None) is None
             return empty and _is_another(folder, known, unknown=unknown)
         except (FileNotFoundError, NotADirectoryError):
+            if is_broken_link(folder):
+                return True
             folder = folder_of(folder)
         except OSError:
             return True
     return False
+
+
+def is_broken_link(path: str) -> bool:
+    """Return whether a path is a link to what is not there."""
+    return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114  text
 
 
 def root_of(path: str, watch: Watch) -> str | None:

@@ -84,7 +84,7 @@ class FolderScan:
         now = time.time() if now is None else now
         begin_scan()
         known = self._known.all()
-        look = Look(self._settings, known, self._pending, {}, monotonic)
+        look = Look(self._settings, known, self._pending, {}, monotonic, former=self._bases)
         listing = self._new_listing()
         away = {}
         for root in self._roots:
@@ -171,7 +171,8 @@ class FolderScan:
             if first is not None and is_first:
                 first.add(slide.files)
             if slide.unreadable:
-                listing.unreadable.add(slide.unreadable)
+                if os.path.isdir(slide.unreadable):  # noqa: PTH112  paths are text here
+                    listing.unreadable.add(slide.unreadable)
                 if slide.path in look.known and slide.path not in look.arriving:
                     continue  # its size is not known: it did not change
             look.take(slide, self._is_left_alone(slide))

@@ -5,6 +5,7 @@ A slide::
     arriving → arrived → identified → inspected → read
         any of them → quarantined → arrived     (the file changed, or a person said retry)
         any of them → arriving                  (the file changed after it was taken)
+    arriving → read                         (files of a slide that was read were deleted)
         any of them → superseded                (a rescan of the same slide took its place)
         superseded → arrived                    (a person took it back)
         arrived → other → arrived               (of no assay, a control; a person left it out)
@@ -96,6 +97,7 @@ _S, _C, _D = SlideState, CaseState, DeliveryState
 TRANSITIONS: frozenset[tuple[State, State]] = frozenset(
     {
         (_S.ARRIVING, _S.ARRIVED),
+        (_S.ARRIVING, _S.READ),
         (_S.ARRIVED, _S.IDENTIFIED),
         (_S.IDENTIFIED, _S.INSPECTED),
         (_S.INSPECTED, _S.READ),

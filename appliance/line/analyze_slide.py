@@ -33,7 +33,12 @@ from appliance.intake.identity.evidence import Outcome as Verdicts
 from appliance.intake.identity.former_word import as_kept, doubted
 from appliance.intake.identity.identify import Identifier
 from appliance.intake.identity.opened import evidence_in
-from appliance.intake.identity.sidecar import read_sidecar
+from appliance.intake.identity.sidecar import (
+    Sidecar,
+    read_sidecar,
+    require_header_agrees,
+    slides_beside,
+)
 from appliance.line.ordered import NOTHING_ORDERED, ordered_for
 from appliance.line.outcomes import (
     IdentifiedSlide,
@@ -64,6 +69,7 @@ from appliance.slides.picture import (
     see_picture,
 )
 from appliance.slides.reader import SlideReader
+from appliance.slides.resolution import stated_mpp
 from appliance.slides.scan_time import scan_time
 from appliance.slides.tissue import (
     find_tissue,
@@ -125,6 +131,7 @@ def _identified(
     sidecar = read_sidecar(path)
     with SlideReader.open(path, mpp=sidecar.mpp) as slide:
         slide.probe()
+        _require_its_own(path, sidecar, slide)
         if slide.facts.is_dicom:
             _check_series(path, (slide.facts.width_px, slide.facts.height_px))
         properties, facts = dict(slide.properties), slide.facts
@@ -160,6 +167,17 @@ def _identified(
     )
 
 
+def _require_its_own(path: Path, sidecar: Sidecar, slide: SlideReader) -> None:
+    """Raise SlideError SIDECAR where its resolution may have been written for another slide."""
+    if sidecar.mpp is None or not slides_beside(path):
+        return
+    try:
+        stated = stated_mpp(slide.properties, (slide.facts.width_px, slide.facts.height_px))
+    except SlideError:  # the header states none, or one that cannot be
+        return
+    require_header_agrees(path, sidecar.mpp, stated)
+
+
 def _check_series(path: Path, opened: tuple[int, int]) -> None:
     """Check a DICOM series: its UIDs, and that it shows one picture, which was opened whole.
 
@@ -190,8 +208,10 @@ def open_facts(path: Path, store: ArtifactStore | None = None) -> SlideFacts:
     The fingerprint is the one that the slide has in the store, where it is there.
     """
     before = signature(path)
-    with SlideReader.open(path, mpp=read_sidecar(path).mpp) as slide:
+    sidecar = read_sidecar(path)
+    with SlideReader.open(path, mpp=sidecar.mpp) as slide:
         slide.probe()
+        _require_its_own(path, sidecar, slide)
         facts = slide.facts
         if facts.is_dicom:
             _check_series(path, (facts.width_px, facts.height_px))

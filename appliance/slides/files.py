@@ -14,9 +14,11 @@ from appliance.slides.dicom_header import header_of
 from appliance.slides.junk import is_junk
 from appliance.slides.untouched import open_untouched
 
-TIFF_SUFFIXES = frozenset({".svs", ".tif", ".tiff", ".ndpi", ".bif", ".scn", ".svslide"})
+TIFF_SUFFIXES = frozenset({".svs", ".tif", ".tiff", ".ndpi", ".bif", ".scn"})
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
-SLIDE_SUFFIXES = TIFF_SUFFIXES | DICOM_SUFFIXES | {".mrxs"}
+SAKURA_SUFFIX = ".svslide"
+"""Suffix, in lower case, of Sakura's slides: a database of SQLite."""
+SLIDE_SUFFIXES = TIFF_SUFFIXES | DICOM_SUFFIXES | {".mrxs", SAKURA_SUFFIX}
 """Suffixes, in lower case, of files that stand for a slide."""
 _BESIDE = """
 .json .xml .txt .csv .tsv .toml .yaml .yml .ini .cfg .conf .log .md .htm .html .pdf .rtf .doc .docx
@@ -89,13 +91,25 @@ def slide_files(path: Path) -> list[Path]:
 
 
 def data_of_mrxs(path: Path, *, junk: bool = False) -> list[Path]:
-    """Files of the folder of an MRXS slide, sorted; those that servers leave only with `junk`."""
+    """Files of the folder of an MRXS slide, sorted; those that servers leave only with `junk`.
+
+    Raises
+    ------
+    OSError
+        If the folder is missing, or it or a part of the slide in it cannot be looked at.
+    """
     folder = path.with_suffix("")
-    return [
-        file
-        for file in sorted(folder.rglob("*"))
-        if (junk or not any(map(is_junk, file.relative_to(folder).parts))) and file.is_file()
-    ]
+
+    def refuse(err: OSError) -> None:
+        if not any(map(is_junk, Path(err.filename or folder).relative_to(folder).parts)):
+            raise err
+
+    found = list[Path]()
+    for place, below, names in os.walk(folder, onerror=refuse):
+        if not junk:
+            below[:] = [name for name in below if not is_junk(name)]
+        found += [Path(place, name) for name in names if junk or not is_junk(name)]
+    return [file for file in sorted(found) if file.is_file()]
 
 
 def fingerprint(path: Path) -> str:

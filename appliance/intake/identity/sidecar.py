@@ -18,6 +18,7 @@ from pathlib import Path
 
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
+from appliance.slides.files import SLIDE_SUFFIXES
 from appliance.text import readable
 
 SUFFIX = ".tandem.toml"
@@ -25,6 +26,8 @@ SUFFIXES = (SUFFIX, f"{SUFFIX}.txt")
 """Ends of a sidecar's name, in lower case; editors of Windows append the second one unseen."""
 MOST_SIDECAR_BYTES = 65536
 """Largest sidecar that is read; a person writes a few lines."""
+MOST_OFF_HEADER = 0.05
+"""Largest relative difference of a sidecar's resolution from a header's that is the same one."""
 TEXT_KEYS = ("accession", "block", "stain", "organ", "specimen")
 KEYS = ("mpp", *TEXT_KEYS)
 _LINE = re.compile(r"""(["']?)(?P<key>[\w-]+)\1\s*=\s*(?P<value>.*)""")
@@ -63,6 +66,49 @@ def has_sidecar(slide: Path) -> bool:
     return bool(_sidecars(slide))
 
 
+def slides_beside(slide: Path) -> list[str]:
+    """Return the names of the other slides that the sidecar of a slide stands beside, too.
+
+    ``NAME.tandem.toml`` is that of ``NAME.svs`` and of ``NAME.tif``.
+    """
+    found = _sidecars(slide)
+    if not found or _stem(found[0].name).casefold() == _composed(slide.name).casefold():
+        return []
+    try:
+        names = os.listdir(slide.parent)  # noqa: PTH208  only names
+    except PermissionError:  # as in `_sidecars`
+        return []
+    alike = [
+        name
+        for name in names
+        if name != slide.name
+        and Path(name).suffix.lower() in SLIDE_SUFFIXES
+        and _composed(name).casefold().startswith(_stem(found[0].name).casefold())
+    ]
+    return sorted(name for name in alike if found[0] in _sidecars(slide.with_name(name)))
+
+
+def require_header_agrees(slide: Path, mpp: float, stated: float) -> None:
+    """Check that a sidecar beside several slides states the resolution that this one's header does.
+
+    Both are in µm per level-0 px.
+
+    Raises
+    ------
+    SlideError
+        SIDECAR, with the remedy: it may have been written for another of them.
+    """
+    if abs(stated / mpp - 1) <= MOST_OFF_HEADER:
+        return
+    others = ", ".join(map(readable, slides_beside(slide)))
+    detail = (
+        f"{readable(sidecar_path(slide).name)}: mpp = {mpp:g}, while the slide's own header says "
+        f"{stated:.4g}, and {others} is beside it, too. Rename the sidecar to the whole name of "
+        f"the slide that it is written for, such as {readable(slide.name)}{SUFFIX}"
+    )
+    raise SlideError(QuarantineReason.SIDECAR, detail)
+
+
 def read_sidecar(slide: Path) -> Sidecar:
     """Read the sidecar of a slide; an empty one where there is none.
 
@@ -83,7 +129,7 @@ def read_sidecar(slide: Path) -> Sidecar:
             raise ValueError(f"{readable(found[1].name)} is a sidecar of the same slide")
         if path.stat().st_size > MOST_SIDECAR_BYTES:
             raise ValueError("larger than any sidecar")
-        return _parse(_decode(path.read_bytes()))
+        return _parse(decoded(path.read_bytes()))
     except ValueError as err:
         raise SlideError(QuarantineReason.SIDECAR, f"{readable(path.name)}: {err}") from err
     except PermissionError as err:
@@ -131,7 +177,7 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _decode(data: bytes) -> str:
+def decoded(data: bytes) -> str:
     """Decode UTF-8 or UTF-16, with or without a byte order mark, else Windows-1252."""
     try:
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

@@ -49,6 +49,7 @@ EVENTS: Words = {
     "file-changed": "the file changed",
     "not-whole": "quiet, but not whole",
     "came-back": "the file is there again",
+    "files-deleted": "files of it were deleted; what was read of them counts",
     "part-of": "its files are a part of {slide}",
     "renamed": "its file was renamed, and is {slide}",
     "channel": "a channel of a set that cannot be read here",

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 from fixtures.lab import DAY_S, Lab
+from fixtures.series import write_instance
 
 from appliance.intake.changes import Change, Kind, apply_changes
 from appliance.intake.content import lose_slide
+from appliance.intake.found import slides_in
+from appliance.intake.listing import Listing
+from appliance.intake.scan import FolderScan
 from appliance.ledger.lifecycle import CaseState, SlideState
-from appliance.ledger.tables import params_of
+from appliance.ledger.tables import EventRow, params_of
 from appliance.operations.audited import Word
 from appliance.operations.word import SlideWords, exclude_slide, keep, retry, say_slide
+from appliance.settings.intake import Watch
 from appliance.words.say import say
 
 WORD = Word(by="Meyer^Anna", why="read the label")
@@ -64,6 +72,106 @@ def test_a_file_that_changes_and_never_ends_takes_its_report_back(
         apply_changes(lab.ledger, [Change(kind=kind, path="/scans/S26-1_A1_HER2.svs")], lab.now)
     assert (lab.slides()[her2].state, lab.slides()[her2].reason) == (state, reason)
     assert (lab.case().state, lab.case().score) == (CaseState.WAITING, "")
+
+
+@pytest.mark.parametrize(
+    ("files", "first", "rest"),
+    [
+        ("mrxs", ["d/Data0001.dat"], ["d", "d.mrxs"]),
+        ("mrxs", ["d/Data0001.dat"], ["d"]),
+        ("mrxs", ["d/Data0001.dat"], []),
+        ("mrxs", ["d"], []),
+        ("mrxs", ["d.mrxs"], ["d"]),
+        ("dicom", ["d/2.dcm"], ["d"]),
+        ("dicom", ["d/0.dcm"], ["d"]),
+        ("dicom", ["d/0.dcm"], []),
+        ("dicom", ["d/2.dcm", "d/0.dcm"], []),
+    ],
+)
+def test_a_slide_that_was_read_keeps_its_result_while_its_files_are_deleted(
+    lab: Lab, tmp_path: Path, files: str, first: list[str], rest: list[str]
+) -> None:
+    folder, subject, scan = in_use(lab, tmp_path, files)
+    events = len(events_of(lab, subject))
+    for number, names in enumerate((first, rest, [])):
+        for name in names:
+            path = folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        scan(100.0 + number)
+        # The case is not touched while it is not known what comes.
+        assert (lab.case().state, lab.case().score) == (CaseState.DELIVERED, "2+")
+    for seconds in (1e4, 2e4):
+        scan(seconds)
+    row = lab.slides()[subject]
+    assert (row.state, row.fingerprint) == (SlideState.READ, "bytes of HER2")
+    assert (lab.case().state, lab.case().score) == (CaseState.DELIVERED, "2+")
+    assert len(lab.slides()) == 2  # what is left is no other slide
+    told = [event.code for event in events_of(lab, subject)[events:]]
+    assert told in ([], ["file-changed", "files-deleted"])
+
+
+@pytest.mark.parametrize("larger", [False, True])
+@pytest.mark.parametrize("end", ["gone", "not whole"])
+def test_a_rescan_over_a_slide_whose_files_were_deleted_reopens_its_case(
+    lab: Lab, tmp_path: Path, larger: bool, end: str
+) -> None:
+    folder, subject, scan = in_use(lab, tmp_path, "mrxs")
+    data = folder / "d" / "Data0001.dat"
+    data.unlink()
+    scan(100.0)
+    data.write_bytes(bytes(400 if larger else 1))
+    os.utime(data, (OLD_S, OLD_S) if larger else None)
+    scan(101.0)
+    assert lab.slides()[subject].state == SlideState.ARRIVING
+    if end == "gone":
+        shutil.rmtree(folder / "d")
+        (folder / "d.mrxs").unlink()
+    else:
+        data.unlink()
+    for seconds in (102.0, 1e4):
+        scan(seconds)
+    state = lab.slides()[subject].state
+    assert state == (SlideState.QUARANTINED if end == "gone" else SlideState.ARRIVED)
+    if end == "gone":
+        assert (lab.case().state, lab.case().score) == (CaseState.WAITING, "")
+
+
+OLD_S = 1_700_000_000
+
+
+def in_use(lab: Lab, folder: Path, files: str) -> tuple[Path, str, Callable[[float], object]]:
+    """Lay a read slide of a delivered case into a folder; return it, the slide, and its scan."""
+    scans = folder / "scans"
+    data = scans / "d"
+    data.mkdir(parents=True)
+    if files == "mrxs":
+        data.with_suffix(".mrxs").write_bytes(b"x")
+        for name in ("Slidedat.ini", "Index.dat", "Data0000.dat", "Data0001.dat"):
+            (data / name).write_bytes(bytes(100))
+    else:
+        for level in range(3):
+            write_instance(data / f"{level}.dcm", tiles=4 >> level, resampled=level > 0)
+    for path in scans.rglob("*"):
+        os.utime(path, (OLD_S, OLD_S))
+    lab.arrive("S26-1_A1_HE")
+    subject = lab.arrive("S26-1_A1_HER2", "bytes of HER2")
+    ((found,),) = [list(slides_in(each, ())) for each in Listing([str(scans)]).under(str(scans))][
+        -1:
+    ]
+    with lab.transaction() as tx:
+        row = tx.slide(int(subject.removeprefix("slide-")))
+        assert row is not None
+        row.path, (row.size_bytes, row.modified_ns) = found.path, astuple(found.signature)
+        tx.session.add(row)
+    lab.deliver()
+    scan = FolderScan(lab.ledger, Watch(folder=scans), folder / "state")
+    scan.run(monotonic=1.0, now=lab.now)
+    return scans, subject, lambda seconds: scan.run(monotonic=seconds, now=lab.now)
+
+
+def events_of(lab: Lab, subject: str) -> list[EventRow]:
+    with lab.transaction() as tx:
+        return list(tx.events(subject))
 
 
 def test_a_copy_of_an_older_scan_does_not_come_back(lab: Lab) -> None:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import configparser
+import errno
 import hashlib
 import os
 import socket
+import sqlite3
 import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 from fixtures.site import PATIENCE_S, WINDOW_S, Site
 
+from appliance.domain import QuarantineReason
+from appliance.errors import SlideError
 from appliance.intake.report import read_report
+from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import SlideRow
+from appliance.line.analyze_slide import identify_slide
+from appliance.settings.settings import Settings
 from appliance.slides import dicom_header
 from appliance.slides.files import fingerprint, fingerprints
 from appliance.slides.untouched import open_untouched
@@ -113,6 +125,35 @@ def test_the_channels_of_an_afi_set_are_left_alone_with_it(site: Site, look: boo
     assert set(found) == {"S26-1_A1_HE.svs"}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+def test_a_set_is_read_as_windows_writes_it(site: Site, encoding: str) -> None:
+    touch(site.scans, "Müller_DAPI.ndpi", "plain-fitc.ndpi", "Müller_CY5.svs", "S26-1_A1_HE.svs")
+    (site.scans / "set.ndpis").write_bytes(
+        "[NanoZoomer Digital Pathology Image Set]\r\nNoImages=2\r\n"
+        "Image0=Müller_DAPI.ndpi\r\nimage1 = D:\\scans\\Plain-FITC.NDPI \r\n".encode(encoding)
+    )
+    (site.scans / "set.afi").write_bytes("<Path>\r\n müller_CY5.svs </Path>".encode(encoding))
+    assert set(site.run()) == {"S26-1_A1_HE.svs"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.afi", "<Path>" + " " * 60_000),
+        ("a.afi", "<Path>" * 10_000),
+        ("a.ndpis", "image0=" + " " * 60_000 + "\nimage1=x"),
+        ("a.ndpis", "image0 " + " " * 60_000),
+    ],
+)
+def test_the_time_of_a_look_at_a_set_does_not_grow_with_what_is_in_it(
+    site: Site, name: str, text: str
+) -> None:
+    (site.scans / name).write_text(text)
+    # In a process, so that a pattern that takes hours fails the test and does not stop it.
+    look = "import sys; from appliance.intake.formats import channels_of; channels_of(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", look, str(site.scans / name)], check=True, timeout=60)
+
+
 @pytest.mark.parametrize("look", [False, True], ids=["scan", "look"])
 def test_channels_that_come_before_their_set_are_no_trouble(site: Site, look: bool) -> None:
     def see(*paths: Path) -> dict[str, str]:
@@ -155,6 +196,111 @@ def test_a_tiff_in_the_folder_of_an_mrxs_slide_is_none_of_its_own(site: Site) ->
     new = site.scans / "new" / "deep" / "S26-3_A1_HE.tif"
     touch(site.scans, str(new.relative_to(site.scans)))
     assert set(site.look(new)) == {slide.name, str(new.relative_to(site.scans))}
+
+
+def test_a_folder_named_as_a_slide_hides_no_other(site: Site, tmp_path: Path) -> None:
+    touch(site.scans, "day/S26-1_A1_HE.svs", "day.mrxs/S26-2_A1_HE.svs")
+    touch(site.scans, "_day_/S26-3_A1_HE.svs", "day.vsi/S26-4_A1_HE.svs")
+    (site.scans / "_day_.mrxs").symlink_to(tmp_path)
+    assert len(site.run()) == 4
+
+
+def test_a_slide_of_sakura_is_whole_with_all_its_pages(site: Site) -> None:
+    slide = site.scans / "S26-1_A1_HE.svslide"
+    with sqlite3.connect(slide) as database:
+        database.execute("CREATE TABLE DataManagerSQLiteConfigXPO (TableName)")
+    database.close()
+    whole = slide.read_bytes()
+    for part in (whole[:-1], whole[:50], b"", b"II*\0" + bytes(200)):
+        slide.write_bytes(part)
+        assert site.arrive() == {slide.name: "arriving"}
+    slide.write_bytes(whole)
+    assert site.arrive() == {slide.name: "arrived"}
+
+
+def test_a_slidedat_that_is_larger_than_openslide_takes_is_not_parsed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = mrxs(site.scans)
+    ini = slide.with_suffix("") / "Slidedat.ini"
+    ini.write_text(ini.read_text() + "[MORE]\n" + "".join(f"k{i}=v\n" for i in range(200_000)))
+    assert ini.stat().st_size > 1 << 20
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("it was parsed")
+
+    monkeypatch.setattr(configparser.ConfigParser, "read_file", refuse)
+    assert site.arrive() == {slide.name: "arriving"}
+    assert site.run(PATIENCE_S) == {slide.name: "arrived"}  # the step says why it does not open
+
+
+@pytest.mark.parametrize("junk", ["@eaDir", "deep"])
+def test_only_the_slides_own_folders_must_be_entered(
+    site: Site, junk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server keeps its own folders to itself."""
+    slide = mrxs(site.scans)
+    touch(slide.with_suffix(""), f"{junk}/x")
+    scandir = os.scandir
+
+    def answer(path: str) -> object:
+        if Path(path).name == junk:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", answer)
+    assert site.arrive() == {slide.name: "arrived" if junk == "@eaDir" else "arriving"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("mode", [0o000, 0o311, 0o644, None])
+def test_a_slide_whose_folder_is_closed_or_missing_is_held(
+    open_site: Site, mode: int | None
+) -> None:
+    site, user = open_site, os.geteuid()
+    slide = mrxs(site.scans)
+    new = mrxs(site.scans, "S26-2_A1_HE.mrxs")
+    site.run()
+    site.set(slide.name, lambda row: setattr(row, "state", "read"))
+    for path in (slide, new):
+        data = path.with_suffix("")
+        data.rename(site.scans.parent / data.name) if mode is None else data.chmod(mode)
+    for path in (site.state, *site.state.rglob("*")):
+        os.chown(path, 65534, 65534)
+    try:
+        os.seteuid(65534)  # root enters every folder
+        for _ in range(2):
+            states = site.arrive()
+            assert states == {slide.name: "read", new.name: "arriving"}
+        assert site.scan.report.unreadable_folders == (0 if mode is None else 2)
+        assert site.run(PATIENCE_S) == {slide.name: "read", new.name: "arrived"}
+        with pytest.raises((SlideError, PermissionError)) as caught:
+            identify_slide(new, Settings(state_dir=site.state))
+        if mode is None:
+            assert isinstance(caught.value, SlideError)
+            assert caught.value.reason is QuarantineReason.VANISHED
+            site.set(new.name, set_aside)
+            assert site.arrive()[new.name] == "quarantined"  # as long as its folder is missing
+    finally:
+        os.seteuid(user)
+    for path in (slide, new):
+        data = path.with_suffix("")
+        (site.scans.parent / data.name).rename(data) if mode is None else data.chmod(0o755)
+    assert site.arrive() == {slide.name: "read", new.name: "arrived"}
+
+
+def set_aside(row: SlideRow) -> None:
+    row.state, row.reason = SlideState.QUARANTINED, QuarantineReason.VANISHED
+
+
+@pytest.fixture
+def open_site() -> Iterator[Site]:
+    """A site that every user may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        made = Site(Path(folder))
+        yield made
+        made.ledger.close()
 
 
 def mrxs(folder: Path, name: str = "S26-1_A1_HE.mrxs") -> Path:

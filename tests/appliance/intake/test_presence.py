@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,32 @@ def test_a_mounted_subfolder_that_is_away_blames_no_slide(site: Site) -> None:
     for path in (site.scans / "scanner2").iterdir():
         path.unlink()
     assert blamed(site, site.scans / "scanner2" / "S26-0_A1_HE.svs")
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_a_link_to_a_mount_point_that_is_gone_blames_no_slide(site: Site, what: str) -> None:
+    """The mount point itself goes with its mount, as udisks and autofs remove theirs."""
+    media = site.scans.with_name("media")
+    fill(media / "scanner1")
+    fill(site.scans / "other")
+    link = site.scans / "scanner1"
+    if what == "folder":
+        link.symlink_to(media / "scanner1")
+    else:
+        link.mkdir()
+        for path in (media / "scanner1").iterdir():
+            (link / path.name).symlink_to(path)
+    site.run()
+    media.rename(site.scans.with_name("away"))
+    for act in (site.run, site.look, site.run):
+        states = act(after_s=1)
+        assert {states[f"scanner1/S26-{i}_A1_HE.svs"] for i in range(3)} == {"arriving"}
+        assert not blamed(site, link / "S26-0_A1_HE.svs")
+    site.scans.with_name("away").rename(media)
+    site.run(WINDOW_S)
+    assert set(site.run(200).values()) == {"arrived"}
+    shutil.rmtree(link) if what == "file" else link.unlink()
+    assert blamed(site, link / "S26-0_A1_HE.svs")
 
 
 def test_a_folder_without_its_marker_is_away(site: Site) -> None:

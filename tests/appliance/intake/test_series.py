@@ -218,3 +218,14 @@ def test_a_cut_file_is_not_whole_at_any_length(tmp_path: Path, compressed: bool)
         assert not is_whole(cut, [cut]), length
     cut.write_bytes(data + bytes(100))  # some writers fill up the last block
     assert is_whole(cut, [cut])
+
+
+def test_a_series_that_loses_its_level_0_while_it_arrives_waits_for_it(site: Site) -> None:
+    write_instance(site.scans / "1.dcm", resampled=True)
+    base = write_instance(site.scans / "2.dcm", tiles=4)
+    site.run()
+    base.unlink()
+    for act in (site.look, site.run, site.look):
+        assert act(after_s=WINDOW_S + PATIENCE_S) == {"1.dcm": "arriving"}
+    write_instance(base, tiles=4)
+    assert site.arrive() == {"1.dcm": "arrived"}

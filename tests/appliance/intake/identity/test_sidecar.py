@@ -6,13 +6,19 @@ import codecs
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
+from fixtures.odd_tiffs import write_level
+from fixtures.slide_objects import write_svs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tifffile import TiffWriter
 
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.intake.identity.sidecar import Sidecar, has_sidecar, read_sidecar, sidecar_path
+from appliance.line.analyze_slide import identify_slide, open_facts
+from appliance.settings.settings import Settings
 
 NAME = "S26-00031_A1_HER2"
 PLAIN = 'accession = "S26-00031"\r\nmpp = 0,25\r\norgan = "gastric"\r\n'
@@ -172,6 +178,30 @@ def test_two_sidecars_of_one_slide_are_both_named(tmp_path: Path) -> None:
     assert caught.value.reason is QuarantineReason.SIDECAR
     assert f"{NAME}.tandem.toml:" in caught.value.detail
     assert f"{NAME}.tandem.toml.txt" in caught.value.detail
+
+
+def test_a_resolution_beside_two_slides_is_not_taken_against_a_header(tmp_path: Path) -> None:
+    slide = write_svs(tmp_path / f"{NAME}.svs")  # its header says 0.25
+    sidecar = tmp_path / f"{NAME}.tandem.toml"
+    sidecar.write_text("mpp = 0.5")
+    assert open_facts(slide).mpp == 0.5
+    other = tmp_path / f"{NAME.lower()}.tif"
+    with TiffWriter(other) as writer:
+        write_level(writer, np.zeros((512, 512, 3), np.uint8), 1, with_resolution=False)
+    assert open_facts(slide).mpp == 0.5  # the sidecar of NAME is not that of another name
+    other = other.rename(other.with_name(f"{NAME}.tif"))
+    with pytest.raises(SlideError) as caught:
+        identify_slide(slide, Settings(state_dir=tmp_path / "state"))
+    assert caught.value.reason is QuarantineReason.SIDECAR
+    assert all(f"{NAME}.{end}" in caught.value.detail for end in ("tif", "svs.tandem.toml"))
+    with pytest.raises(SlideError, match=r"0\.25"):
+        open_facts(slide)
+    assert open_facts(other).mpp == 0.5  # nothing in it says otherwise
+    sidecar.write_text("mpp = 0.252")
+    assert open_facts(slide).mpp == 0.252
+    sidecar.rename(tmp_path / f"{NAME}.svs.tandem.toml").write_text("mpp = 0.5")
+    assert open_facts(slide).mpp == 0.5
+    assert read_sidecar(other) == Sidecar()
 
 
 @pytest.mark.parametrize("suffix", [".svs", ".mrxs", ".dcm"])
