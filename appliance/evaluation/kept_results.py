@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import uuid
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
@@ -71,7 +72,10 @@ def run_facts(settings: Settings) -> dict[str, Any]:
 
 def file_facts(case: CaseFiles) -> list[list[Any]]:
     """Name, size and time of change of all files of a given pair: slides, sidecars and truth."""
-    found = {*slide_files(case.he), *slide_files(case.ihc)}
+    found = {case.he, case.ihc}
+    for path in (case.he, case.ihc):
+        with suppress(OSError):  # an MRXS slide without its folder fails as a pair, not here
+            found.update(slide_files(path))
     for path, stem in ((case.he, case.he.stem), (case.ihc, case.ihc.stem)):
         found.update(near for near in path.parent.iterdir() if near.name.startswith(stem))
     found.update(

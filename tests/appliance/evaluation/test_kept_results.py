@@ -17,6 +17,7 @@ from appliance.evaluation.case import FailedCase, JudgedCase
 from appliance.evaluation.case_files import CaseFiles
 from appliance.evaluation.kept_results import (
     RESULT_NAME,
+    file_facts,
     load_result,
     result_key,
     run_facts,
@@ -34,6 +35,16 @@ from models.site_calibration import SiteCalibration
 from models.spec import MANIFEST_NAME, Task, reference_folder
 
 FAILED = FailedCase(patient="S26-00002", score=1, problem="no tissue", facts={"organ": "gastric"})
+
+
+def test_a_pair_of_which_a_folder_is_missing_stops_no_evaluation(tmp_path: Path) -> None:
+    he, ihc, truth = (tmp_path / name for name in ("a_HE.mrxs", "a_HER2.svs", "truth.json"))
+    for path in (he, ihc, truth):
+        path.touch()
+    without = file_facts(CaseFiles(he=he, ihc=ihc, truth=truth))
+    he.with_suffix("").mkdir()
+    (he.with_suffix("") / "Slidedat.ini").touch()
+    assert len(file_facts(CaseFiles(he=he, ihc=ihc, truth=truth))) == len(without) + 1 == 4
 
 
 def test_a_result_comes_back_bit_for_bit(tmp_path: Path) -> None:
