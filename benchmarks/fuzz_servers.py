@@ -29,10 +29,11 @@ from appliance.settings.destinations import FhirDestination, Hl7Destination
 from appliance.settings.settings import Settings
 from benchmarks.fuzz_target import Target
 from dicom.association import PacsAddress
-from dicom.dicomweb import WebAddress, find_instances, judge_stow
+from dicom.dicomweb import WebAddress, find_instances
 from dicom.errors import PacsRejectedError, PacsUnavailableError, SpoolError
 from dicom.pacs import find_instances as find_by_dimse
 from dicom.status import InstanceRef
+from dicom.stow_answer import judge_stow
 from dicom.ups import find_work, read_work
 from dicom.wado import Series, retrieve_series
 from dicom.worklist import WORKLIST, find_orders

@@ -16,30 +16,30 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from dicom.deadline import Deadline, limit_s
-from dicom.dicom_json import items_of, value_of
+from dicom.dicom_json import value_of
 from dicom.errors import ConnectionLostError, PacsRejectedError, PacsUnavailableError
-from dicom.http_status import classify_http, find_http_status
+from dicom.http_status import find_http_status, query_remedy
 from dicom.pace import Pace
 from dicom.status import (
     FILE_GONE,
     MAX_LOST,
-    SUCCESS,
+    NOBODY,
     UNAVAILABLE,
     After,
     Before,
     InstanceRef,
     Outcome,
-    Service,
+    Said,
     Verdict,
-    classify,
+    said_of,
 )
+from dicom.stow_answer import judge_stow
 from dicom.tls import TlsFiles
 
 PIECE_BYTES = 2**18
-PROCESSING_FAILURE = 0x0110
-MOST_DIGITS = 5
-"""Digits of a DICOM status, which has 16 bits."""
-STUDIES = "studies"
+READABLE = (200, 203, 206)
+"""Statuses of answers to a query that hold its results: as they are, through a proxy, in part."""
+STUDIES, INSTANCES = "studies", "instances"
 MOST_ANSWER_BYTES = 2**26
 """Largest answer that is read; one of a query that the server does not narrow has some MB."""
 
@@ -77,15 +77,21 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """Answer of a server: its status, and all of its body."""
+    """Answer of a server: its status, all of its body, and the character set that it states."""
 
     status: int
     body: bytes
+    charset: str = ""
 
     def json(self) -> Any:
         """Return what the body holds as JSON; None where that is none."""
         try:
             return json.loads(self.body)
+        except UnicodeDecodeError:  # JSON is in UTF-8; some servers state and write another one
+            try:
+                return json.loads(self.body.decode(self.charset))
+            except (LookupError, ValueError, RecursionError):
+                return None
         except (ValueError, RecursionError):
             return None
 
@@ -118,7 +124,7 @@ class WebAddress:
         """
         limit = limit_s(self.timeout_s, size_bytes, self.mib_s)
         with self.opened(method, path, limit, **options) as (response, _):
-            return HttpAnswer(response.status_code, self._body(response))
+            return HttpAnswer(response.status_code, self._body(response), response.encoding or "")
 
     @contextmanager
     def opened(
@@ -308,52 +314,50 @@ def check_stow(address: WebAddress) -> str:
     PacsUnavailableError
     """
     kind = 'multipart/related; type="application/dicom"; boundary=none'
-    answer = address.call("POST", "studies", data=b"--none--\r\n", headers={"Content-Type": kind})
+    path = f"studies/{NOBODY.study_uid}"  # as objects are sent
+    answer = address.call("POST", path, data=b"--none--\r\n", headers={"Content-Type": kind})
     if find_http_status(answer.status).of_server:
         raise PacsUnavailableError(explain(address, "STOW-RS", answer.status))
     return "STOW-RS is there; what it takes shows with the first object"
 
 
-def judge_stow(http: int, answer: Any, uid: str) -> Outcome:
-    """Return the outcome of a STOW-RS answer for one instance (PS3.18 10.5.3, Table I.2-2).
+def find_instances(address: WebAddress, wanted: Sequence[InstanceRef]) -> dict[str, Said]:
+    """Return, by SOP Instance UID, whether QIDO-RS finds an instance.
 
-    `answer` is the body's JSON data set, None without one.
-    """
-    dataset = answer[0] if isinstance(answer, list) and answer else answer
-    if isinstance(dataset, dict):
-        for item in items_of(dataset, "00081198"):  # FailedSOPSequence
-            if value_of(item, "00081155") in (uid, ""):
-                return _classify(item, "00081197", PROCESSING_FAILURE)
-        for item in items_of(dataset, "00081199"):  # ReferencedSOPSequence
-            if value_of(item, "00081155") == uid:
-                return _classify(item, "00081196", SUCCESS)
-        for item in items_of(dataset, "0008119A"):  # OtherFailuresSequence, without instances
-            return _classify(item, "00081197", PROCESSING_FAILURE)
-    return classify_http(http)
-
-
-def _classify(item: dict[str, Any], tag: str, unsaid: int) -> Outcome:
-    """Return the outcome of an item's reason; one that is no number counts as `unsaid`."""
-    said = value_of(item, tag)
-    known = said.isdecimal() and len(said) <= MOST_DIGITS
-    return classify(int(said) if known else unsaid, service=Service.STOW)
-
-
-def find_instances(address: WebAddress, wanted: Sequence[InstanceRef]) -> dict[str, bool]:
-    """Return the SOP Instance UIDs that QIDO-RS finds, and whether each instance is available: not
-    all answers on it say UNAVAILABLE.
+    An instance whose own query fails, as its record there may be damaged, has the words of that.
 
     Raises
     ------
     PacsUnavailableError, PacsRejectedError
+        If the service fails, whatever the instance.
     """
-    found: dict[str, bool] = {}
+    said: dict[str, Said] = {}
+    lost, by_uid_alone = 0, True
     for ref in wanted:
-        uid, series = ref.sop_instance_uid, f"studies/{ref.study_uid}/series/{ref.series_uid}"
-        for item in query(address, f"{series}/instances", {"SOPInstanceUID": uid}):
-            if value_of(item, "00080018") == uid:
-                found[uid] = value_of(item, "00080056") != UNAVAILABLE or found.get(uid, False)
-    return found
+        key = {"SOPInstanceUID": ref.sop_instance_uid}
+        try:
+            path = f"studies/{ref.study_uid}/series/{ref.series_uid}/instances"
+            said[ref.sop_instance_uid] = said_of(_answers(ref, query(address, path, key)))
+            lost = 0
+        except (PacsUnavailableError, PacsRejectedError) as err:
+            lost = lost + 1 if isinstance(err, ConnectionLostError) else 0
+            if lost == MAX_LOST:
+                raise
+            check_query(address)
+            said[ref.sop_instance_uid] = str(err)
+        if said[ref.sop_instance_uid] is False and by_uid_alone:
+            try:
+                found = _answers(ref, query(address, INSTANCES, key | {"limit": "1"}))
+                said[ref.sop_instance_uid] = said_of(found, ref.study_uid)
+            except (PacsUnavailableError, PacsRejectedError):  # not every archive takes this query
+                by_uid_alone = False
+    return said
+
+
+def _answers(ref: InstanceRef, items: Sequence[dict[str, Any]]) -> list[tuple[str, bool]]:
+    """Return the study of each answer on an instance, and whether it is to be had there."""
+    named = [item for item in items if value_of(item, "00080018") == ref.sop_instance_uid]
+    return [(value_of(i, "0020000D"), value_of(i, "00080056") != UNAVAILABLE) for i in named]
 
 
 def check_query(address: WebAddress) -> None:
@@ -383,10 +387,12 @@ def query(address: WebAddress, path: str, params: dict[str, str]) -> list[dict[s
         # Some servers answer this for an unknown instance, all of them for a wrong URL.
         check_query(address)
         return []
-    if find_http_status(answer.status).verdict is Verdict.LATER:
-        raise PacsUnavailableError(explain(address, "QIDO-RS", answer.status))
-    if answer.status != 200:
-        raise PacsRejectedError(explain(address, "QIDO-RS", answer.status))
+    row = find_http_status(answer.status)
+    told = f"{address.url}: QIDO-RS answered {answer.status}: {query_remedy(row)}"
+    if row.verdict is Verdict.LATER:
+        raise PacsUnavailableError(told)
+    if answer.status not in READABLE:
+        raise PacsRejectedError(told)
     items: Any = answer.json() if answer.body else []
     if not (isinstance(items, list) and all(isinstance(item, dict) for item in items)):
         raise PacsRejectedError(f"{address.url}: QIDO-RS answered no JSON. Is the url right?")

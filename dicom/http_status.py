@@ -71,6 +71,13 @@ def find_http_status(http: int) -> HttpStatus:
     return next(fitting, HTTP_STATUSES[-1])
 
 
+def query_remedy(row: HttpStatus) -> str:
+    """Return cause and remedy of a status of a query; the table's own rows speak of objects."""
+    if row.of_server or row.verdict is _LATER:
+        return f"{row.sentence}. {row.remedy}"
+    return "it refused the query. Look into its log; it is asked again."
+
+
 def classify_http(http: int) -> Outcome:
     """Return the outcome for an object whose answer has nothing but an HTTP status."""
     row = find_http_status(http)

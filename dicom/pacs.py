@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,19 +30,26 @@ from dicom.implicit import EXPLICIT, IMPLICIT, write_implicit
 from dicom.status import (
     FILE_GONE,
     MAX_LOST,
+    NOBODY,
     UNAVAILABLE,
     After,
     Before,
     InstanceRef,
     Outcome,
+    Said,
     Service,
     Verdict,
     classify,
+    said_of,
 )
 
 log = logging.getLogger(__name__)
 
 PENDING = (0xFF00, 0xFF01)
+NO_ANSWER = (
+    "lost the connection or did not answer in time. Where its log shows that it was still at work "
+    "on it, raise timeout_seconds"
+)
 
 
 def echo(address: PacsAddress) -> None:
@@ -131,8 +139,6 @@ def _store_one(
                 return
         before(path)
         outcome = _send(address, association, sent)
-    if outcome.verdict is Verdict.WARNED:
-        log.warning("%s stored an object with a warning (0x%04X)", address.title, outcome.status)
     after(path, outcome)
 
 
@@ -142,7 +148,7 @@ def _send(address: PacsAddress, association: Any, path: Path) -> Outcome:
     except RuntimeError as err:  # the association has ended
         raise ConnectionLostError(f"{address.title} closed the connection") from err
     if "Status" not in status:
-        raise ConnectionLostError(f"{address.title} lost the connection or did not answer in time")
+        raise ConnectionLostError(f"{address.title} {NO_ANSWER}")
     return classify(int(status.Status), str(status.get("ErrorComment", "")))
 
 
@@ -168,50 +174,108 @@ def _of_one_association(paths: Sequence[Path], kinds: Mapping[Path, Kind]) -> Se
     return list(paths)
 
 
-def find_instances(address: PacsAddress, wanted: Sequence[InstanceRef]) -> dict[str, bool]:
-    """Return the SOP Instance UIDs that C-FIND at IMAGE level finds, and whether each instance is
-    available: not all answers on it say UNAVAILABLE.
+def find_instances(address: PacsAddress, wanted: Sequence[InstanceRef]) -> dict[str, Said]:
+    """Return, by SOP Instance UID, whether C-FIND at IMAGE level finds an instance.
+
+    An instance whose own query fails, as its record there may be damaged, has the words of that.
 
     Raises
     ------
     PacsUnavailableError, PacsRejectedError
+        If the service fails, whatever the instance.
+    """
+    said: dict[str, Said] = {}
+    left, lost = list(wanted), 0
+    while left:
+        try:
+            with _querying(address) as find:
+                while left:
+                    uid = left[0].sop_instance_uid
+                    try:
+                        said[uid] = said_of(find(left[0]))
+                    except ConnectionLostError:
+                        raise
+                    except (PacsUnavailableError, PacsRejectedError) as err:
+                        said[uid] = str(err)
+                    left.pop(0)
+                    lost = 0
+        except ConnectionLostError as err:
+            lost += 1
+            if lost == MAX_LOST:
+                raise
+            said[left.pop(0).sop_instance_uid] = str(err)
+    if said and all(isinstance(each, str) for each in said.values()):
+        with _querying(address) as find:
+            find(NOBODY)
+    return said | _elsewhere(address, [r for r in wanted if said[r.sop_instance_uid] is False])
+
+
+def _elsewhere(address: PacsAddress, refs: Sequence[InstanceRef]) -> dict[str, Said]:
+    """Return what a query by SOP Instance UID alone finds, as an archive may move an object.
+
+    It is a relational query (PS3.4 C.4.1.2.2.1), which not every archive takes: the first failure
+    ends it, and the others count as not found.
+    """
+    said: dict[str, Said] = {}
+    if not refs:
+        return said
+    try:
+        with _querying(address) as find:
+            for ref in refs:
+                found = find(replace(ref, study_uid="", series_uid=""))
+                said[ref.sop_instance_uid] = said_of(found, ref.study_uid)
+    except (PacsUnavailableError, PacsRejectedError) as err:
+        log.debug("no query by SOP Instance UID alone", exc_info=err)
+    return said
+
+
+@contextmanager
+def _querying(address: PacsAddress) -> Iterator[Callable[[InstanceRef], list[tuple[str, bool]]]]:
+    """Open an association; yield a query for an instance.
+
+    It returns the study of each answer on the instance, and whether it is to be had there.
     """
     model = StudyRootQueryRetrieveInformationModelFind
-    found: dict[str, bool] = {}
     deadline = Deadline()
-    with associate(address, [(model, None)], deadline=deadline) as association:
-        for ref in wanted:
-            deadline.start(address.limit_s())
-            query = Dataset()
-            query.QueryRetrieveLevel = "IMAGE"
-            query.StudyInstanceUID = ref.study_uid
-            query.SeriesInstanceUID = ref.series_uid
-            uid = query.SOPInstanceUID = ref.sop_instance_uid
-            query.InstanceAvailability = ""
+
+    def find(ref: InstanceRef) -> list[tuple[str, bool]]:
+        deadline.start(address.limit_s())
+        query = Dataset()
+        query.QueryRetrieveLevel = "IMAGE"
+        query.StudyInstanceUID = ref.study_uid
+        query.SeriesInstanceUID = ref.series_uid
+        query.SOPInstanceUID = ref.sop_instance_uid
+        query.InstanceAvailability = ""
+        answers = []
+        try:
             for status, item in association.send_c_find(query, model):
-                if status and status.Status in PENDING:
-                    # Read all answers: a release between answers is an abort for the other side.
-                    if item is not None and _names(item, uid):
-                        found[uid] = _is_available(item) or found.get(uid, False)
-                else:
+                if not status or status.Status not in PENDING:
                     check_answer(address, status, Service.FIND)
-    return found
+                # Read all answers: a release between answers is an abort for the other side.
+                elif (named := _answer(item, ref.sop_instance_uid)) is not None:
+                    answers.append(named)
+                elif not ref.study_uid:  # it passes over the key, and gives all that it has
+                    raise ConnectionLostError(f"{address.title} answers with other instances")
+        except RuntimeError as err:  # the association has ended
+            raise ConnectionLostError(f"{address.title} closed the connection") from err
+        return answers
+
+    with associate(address, [(model, None)], deadline=deadline) as association:
+        yield find
 
 
-def _names(item: Dataset, uid: str) -> bool:
-    """Return whether an answer names an instance; a damaged one names none."""
+def _answer(item: Dataset | None, uid: str) -> tuple[str, bool] | None:
+    """Return the study of an answer that names an instance, and whether it is to be had there.
+
+    A damaged answer names none.
+    """
     try:
-        return bool(item.get("SOPInstanceUID") == uid)
+        if item is not None and item.get("SOPInstanceUID") == uid:
+            is_available = item.get("InstanceAvailability") != UNAVAILABLE
+            return str(item.get("StudyInstanceUID") or ""), is_available
     except UNREADABLE:  # its elements are parsed when they are asked for
-        return False
-
-
-def _is_available(item: Dataset) -> bool:
-    """Return whether an answer does not say that the instance cannot be had."""
-    try:
-        return "InstanceAvailability" not in item or item.InstanceAvailability != UNAVAILABLE
-    except UNREADABLE:
-        return True
+        pass
+    return None
 
 
 def probe(address: PacsAddress, kinds: Sequence[Kind]) -> dict[Kind, Kind | None]:
@@ -240,7 +304,7 @@ def check_answer(address: PacsAddress, status: Dataset, service: Service) -> Non
     PacsUnavailableError, PacsRejectedError
     """
     if not status or "Status" not in status:
-        raise PacsUnavailableError(f"{address.title} lost the connection or did not answer in time")
+        raise ConnectionLostError(f"{address.title} {NO_ANSWER}")
     outcome = classify(int(status.Status), service=service)
     if outcome.verdict is Verdict.LATER:
         raise PacsUnavailableError(f"{address.title} {outcome.text}")

@@ -6,14 +6,18 @@ warning in answers of STOW-RS. HTTP statuses: `dicom.http_status`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
+from typing import TypeAlias
 
 SUCCESS = 0x0000
 MAX_LOST = 2
 """Number of lost connections in a row that counts as trouble of the PACS, not of an object."""
+HAS_IT, HAS_NOTE = 0x0111, 0xA770
+"""Statuses that say that the object, or this note of rejection, is there already."""
+HAS_ALREADY = (HAS_IT, HAS_NOTE)
 FILE_GONE = (
     "has not got it: its file is gone or cannot be read. Mount its folder, or put the file back; "
     "it is tried again."
@@ -33,6 +37,36 @@ class InstanceRef:
     series_uid: str
     sop_instance_uid: str
     sop_class_uid: str
+
+
+NOBODY = InstanceRef(
+    study_uid="2.25.1", series_uid="2.25.1", sop_instance_uid="2.25.1", sop_class_uid=""
+)
+"""Reference to an instance that exists nowhere, for tests of services."""
+
+
+class Found(Enum):
+    """Answer to a query for an instance, beside True and False."""
+
+    ELSEWHERE = "elsewhere"  #: there, in another study than it was sent in
+
+
+Said: TypeAlias = bool | Found | str
+"""Whether an instance is there; words where the peer says neither."""
+NOT_AVAILABLE = "it knows the object, and declares it unavailable: look into the archive"
+"""What a person is told of an object of which an archive has no more than its entry."""
+
+
+def said_of(answers: Sequence[tuple[str, bool]], study_uid: str = "") -> Said:
+    """Return what answers on one instance say: the study that each names, and whether it is to be
+    had there. With `study_uid` the query named no study, and the instance should be in this one.
+
+    One that an archive declares unavailable is neither proven nor missing.
+    """
+    studies = {study for study, is_available in answers if is_available}
+    if not studies:
+        return NOT_AVAILABLE if answers else False
+    return True if not study_uid or study_uid in studies else Found.ELSEWHERE
 
 
 class Verdict(StrEnum):
@@ -102,7 +136,7 @@ STATUSES: tuple[Status, ...] = (
     # A7xx to "out of resources"; archives use codes of the range for refusals of their own.
     Status(0xA700, 0xA702, _ALL, _LATER, "it is out of resources", _RESOURCES),
     # A770 to A779 as dcm4chee-arc uses them.
-    Status(0xA770, 0xA770, _STORING, _WARNED, "it has this rejection note already"),
+    Status(HAS_NOTE, HAS_NOTE, _STORING, _WARNED, "it has this rejection note already"),
     Status(
         *(0xA771, 0xA771, _STORING, _NEVER, "it has rejected or deleted the object before"),
         "Undo the rejection in the PACS; then: tandem retry.",
@@ -162,7 +196,7 @@ STATUSES: tuple[Status, ...] = (
     Status(0x0107, 0x0107, _ALL, _WARNED, "it did not take over some attributes"),
     Status(0x0110, 0x0110, _ALL, _LATER, "it failed while processing it", _TRIED_AGAIN),
     Status(
-        *(0x0111, 0x0111, _STORING, _WARNED, "it has an object of this UID already"),
+        *(HAS_IT, HAS_IT, _STORING, _WARNED, "it has an object of this UID already"),
         # Equal UIDs mean equal bytes here, so what it has is the object.
         "Nothing needs to be done.",
     ),

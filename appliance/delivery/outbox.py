@@ -26,6 +26,7 @@ from appliance.delivery.waiting import (
     LOOK_SECONDS,
     MOST_ASKED,
 )
+from appliance.delivery.weighed import weighed
 from appliance.errors import (
     DestinationRejectedError,
     DestinationUnavailableError,
@@ -324,7 +325,10 @@ class Outbox:
         }
         match outcome.verdict:
             case Verdict.STORED | Verdict.WARNED:
-                self._rows.advance(row, DeliveryState.SENT, "answered", {"answer": outcome.text})
+                if outcome.verdict is Verdict.WARNED:
+                    log.warning("%s: sent, with a warning (0x%04X)", row.subject, outcome.status)
+                said = {"answer": outcome.text, "status": outcome.status}
+                self._rows.advance(row, DeliveryState.SENT, "answered", said)
             case Verdict.NEVER:
                 log.error("%s refused (0x%04X)", row.subject, outcome.status)
                 refused = Trouble(code="refused", params=params)
@@ -340,13 +344,16 @@ class Outbox:
             self._rows.advance(
                 row, DeliveryState.SENT, "there-already" if there else "only-asked-for"
             )
+        verified = is_scanned(row) and self._way(row.destination) == "verify"
+        if answer.proof is Proof.ABSENT and not verified and self._is_withdrawn(row):
+            return
+        with self._ledger.transaction() as tx:
+            answer = weighed(tx, row, answer)
         match answer.proof:
             case Proof.THERE:
                 self._rows.advance(row, DeliveryState.PROVEN, "answered", {"answer": answer.text})
-            case Proof.ABSENT if is_scanned(row) and self._way(row.destination) == "verify":
+            case Proof.ABSENT if verified:
                 self._tell_absent(row, answer)
-            case Proof.ABSENT if self._is_withdrawn(row):
-                pass
             case Proof.ABSENT:
                 # Perhaps it only indexes late: it is looked for again before it is sent again.
                 absent = Trouble(code=NOT_THERE, params={"answer": answer.text})

@@ -19,7 +19,16 @@ from appliance.delivery.destinations.dicomweb import DicomWeb
 from appliance.settings.destinations import DicomWebDestination
 from dicom.dicomweb import Secret, WebAddress, check_query, check_stow, find_instances, query, stow
 from dicom.errors import PacsRejectedError, PacsUnavailableError
-from dicom.status import STATUSES, InstanceRef, Outcome, Service, Verdict, classify
+from dicom.status import (
+    HAS_ALREADY,
+    STATUSES,
+    Found,
+    InstanceRef,
+    Outcome,
+    Service,
+    Verdict,
+    classify,
+)
 
 
 class Server(ThreadingHTTPServer):
@@ -28,6 +37,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.answers: list[tuple[int, Any] | str] = []
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        self.kind = ""  #: Content-Type of the answers
         super().__init__(("127.0.0.1", 0), Handler)
 
     @property
@@ -48,6 +58,8 @@ class Handler(BaseHTTPRequestHandler):
         status, said = answer
         text = said if isinstance(said, bytes) else json.dumps(said).encode()
         self.send_response(status)
+        if self.server.kind:
+            self.send_header("Content-Type", self.server.kind)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
@@ -158,12 +170,17 @@ def test_answers(
 def test_a_server_that_answers_every_reason(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "one.dcm"
     ref = made_object(path)
-    reasons = sorted({row.first for row in STATUSES} - {0})
+    reasons = sorted({row.first for row in STATUSES})
     server.answers = [(409, failed(ref, reason)) for reason in reasons]
     for reason, outcome in zip(
         reasons, send(WebAddress(url=server.url), [(ref, path)] * len(reasons)), strict=True
     ):
-        assert outcome == classify(reason, service=Service.STOW)
+        meant = classify(reason, service=Service.STOW)
+        if meant.verdict in (Verdict.STORED, Verdict.WARNED) and reason not in HAS_ALREADY:
+            # It lies among what failed: whether it is there, a query tells.
+            assert outcome.verdict is Verdict.LATER and "no failure" in outcome.text
+        else:
+            assert outcome == meant
         assert f"(0x{reason:04X})" in outcome.text
 
 
@@ -253,11 +270,12 @@ def test_query_finds_what_is_there(server: Server, tmp_path: Path) -> None:
     refs = [made_object(tmp_path / f"{n}.dcm") for n in range(3)]
     address = WebAddress(url=server.url)
     there = [{"00080018": {"vr": "UI", "Value": [refs[0].sop_instance_uid]}}]
-    server.answers = [(200, there), (200, there), (204, b"")]
-    assert find_instances(address, refs) == {refs[0].sop_instance_uid: True}
+    server.answers = [(200, there), (200, there), (204, b""), (204, b""), (200, there)]
+    found = [ref.sop_instance_uid for ref in refs]
+    assert find_instances(address, refs) == dict(zip(found, (True, False, False), strict=True))
     for said in ([{"00080018": None}], [{"00080018": {"Value": [None]}}], [{}]):
-        server.answers = [(200, said)]
-        assert find_instances(address, refs[:1]) == {}
+        server.answers = [(200, said), (200, said)]
+        assert find_instances(address, refs[:1]) == {found[0]: False}
     for answer, error in (
         ((503, b""), PacsUnavailableError),
         ((403, b""), PacsRejectedError),
@@ -265,7 +283,7 @@ def test_query_finds_what_is_there(server: Server, tmp_path: Path) -> None:
         ((200, [None]), PacsRejectedError),
         ((200, b"[" * 100_000), PacsRejectedError),
     ):
-        server.answers = [answer]
+        server.answers = [answer, answer]
         with pytest.raises(error):
             find_instances(address, refs[:1])
 
@@ -291,6 +309,70 @@ def test_an_object_that_the_archive_declares_unavailable_is_neither_proven_nor_m
     assert proof().proof is Proof.ABSENT
 
 
+def test_an_instance_whose_own_query_fails_is_no_trouble_of_the_server(
+    server: Server, tmp_path: Path
+) -> None:
+    refs = [made_object(tmp_path / f"{n}.dcm") for n in range(2)]
+    there = [{"00080018": {"vr": "UI", "Value": [refs[1].sop_instance_uid]}}]
+    for trouble in ((500, b""), (400, b""), (200, b"<html>"), "drop"):
+        server.answers = [trouble, (200, []), (200, there)]
+        first, second = find_instances(WebAddress(url=server.url), refs).values()
+        assert isinstance(first, str) and second is True
+    server.answers = ["drop", (200, []), "drop"]
+    with pytest.raises(PacsUnavailableError):
+        find_instances(WebAddress(url=server.url), refs)
+
+
+def test_an_instance_in_another_study_is_found_there(server: Server, tmp_path: Path) -> None:
+    refs = [made_object(tmp_path / f"{n}.dcm") for n in range(2)]
+    address, uid = WebAddress(url=server.url), refs[0].sop_instance_uid
+    moved = [{"00080018": {"Value": [uid]}, "0020000D": {"Value": ["2.25.9"]}}]
+    server.answers = [(204, b""), (200, moved)]
+    assert find_instances(address, refs[:1]) == {uid: Found.ELSEWHERE}
+    assert server.requests[-1][0] == f"/dicom-web/instances?SOPInstanceUID={uid}&limit=1"
+    late = [moved[0] | {"0020000D": {"Value": [refs[0].study_uid]}}]
+    server.answers = [(204, b""), (200, late)]  # it was indexed meanwhile
+    assert find_instances(address, refs[:1]) == {uid: True}
+    server.answers = [(204, b""), (400, b""), (204, b"")]  # it takes no such query: not asked twice
+    assert set(find_instances(address, refs).values()) == {False}
+
+
+def test_a_query_that_is_answered_by_way_of_a_proxy_or_in_another_character_set(
+    server: Server,
+) -> None:
+    said = [{"00100010": {"vr": "PN", "Value": [{"Alphabetic": "Müller"}]}}]
+    server.answers = [(203, said), (206, said)]
+    for _ in range(2):
+        assert query(WebAddress(url=server.url), "studies", {}) == said
+    latin = json.dumps(said, ensure_ascii=False).encode("latin-1")
+    for stated, is_read in (("ISO-8859-1", True), ("none", False), ("hex", False), ("", False)):
+        server.kind = "application/dicom+json" + (f"; charset={stated}" if stated else "")
+        server.answers = [(200, latin)]
+        if is_read:
+            assert query(WebAddress(url=server.url), "studies", {}) == said
+        else:
+            with pytest.raises(PacsRejectedError, match="no JSON"):
+                query(WebAddress(url=server.url), "studies", {})
+
+
+def test_a_refused_query_has_the_remedy_of_a_query(server: Server) -> None:
+    for http in (400, 413):
+        server.answers = [(http, b"")]
+        with pytest.raises(PacsRejectedError, match="refused the query") as caught:
+            check_query(WebAddress(url=server.url))
+        assert "max_mib" not in str(caught.value) and "tandem retry" not in str(caught.value)
+
+
+def test_the_check_of_stow_asks_where_objects_are_sent(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "one.dcm"
+    ref = made_object(path)
+    server.answers = [(200, stored(ref)), (409, b"")]
+    send(WebAddress(url=server.url), [(ref, path)])
+    check_stow(WebAddress(url=server.url))
+    sent, checked = (where.rpartition("/") for where, _, _ in server.requests)
+    assert sent[0] == checked[0] == "/dicom-web/studies" and checked[2] == "2.25.1"
+
+
 @pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"])
 def test_an_answer_of_a_byte_a_time_ends(start: bytes) -> None:
     with dripping(start + bytes(1000), each_s=0.02) as port:
@@ -302,9 +384,9 @@ def test_an_answer_of_a_byte_a_time_ends(start: bytes) -> None:
 def test_a_wrong_url_is_no_absence(server: Server, tmp_path: Path) -> None:
     ref, address = made_object(tmp_path / "one.dcm"), WebAddress(url=server.url)
     # Some servers answer 404 for an instance that is not there.
-    server.answers = [(404, b""), (200, [])]
-    assert find_instances(address, [ref]) == {}
-    server.answers = [(404, b""), (404, b"")]
+    server.answers = [(404, b""), (200, [])] * 2
+    assert find_instances(address, [ref]) == {ref.sop_instance_uid: False}
+    server.answers = [(404, b"")] * 3
     with pytest.raises(PacsRejectedError, match=f"{server.url}.*Is the url right"):
         find_instances(address, [ref])
     assert server.requests[-1][0] == "/dicom-web/studies?limit=1"

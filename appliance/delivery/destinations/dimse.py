@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -12,6 +13,7 @@ from appliance.delivery.destinations.contract import (
     Before,
     Instance,
     KindCheck,
+    Proof,
     destination,
 )
 from appliance.delivery.destinations.network import (
@@ -19,7 +21,6 @@ from appliance.delivery.destinations.network import (
     by_query,
     prove_by,
     tls_files,
-    told_by,
     translated,
     web_address,
 )
@@ -31,12 +32,8 @@ from dicom.association import Kind, PacsAddress, title_of
 from dicom.commitment import Commitment
 from dicom.errors import PacsRejectedError
 from dicom.kinds import SENT_KINDS, sent_kinds
-from dicom.status import InstanceRef
+from dicom.status import NOBODY
 
-NOBODY = InstanceRef(
-    study_uid="2.25.1", series_uid="2.25.1", sop_instance_uid="2.25.1", sop_class_uid=""
-)
-"""Reference to an instance that exists nowhere, for test queries."""
 OF_SCANNERS = KindCheck(
     "Slides as their scanner wrote them (dicom_slides = send)",
     None,
@@ -72,7 +69,7 @@ class Pacs:
         if section.dicomweb_url is not None:
             self._ways["QIDO-RS"] = by_query(web_address(section, section.dicomweb_url))
         else:
-            self._ways["C-FIND"] = self._find
+            self._ways["C-FIND"] = partial(pacs.find_instances, self.address)
 
     @classmethod
     def open(cls, section: PacsDestination, settings: Settings) -> Self:
@@ -102,7 +99,13 @@ class Pacs:
 
     def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
         """Ask the ways of proof in order, each for what those before gave no answer on."""
-        return prove_by(self._ways, self.name, instances)
+        answers = prove_by(self._ways, self.name, instances)
+        if self._commitment is not None:
+            # One that is found absent may be sent again, or a late report may prove it.
+            for uid, answer in answers.items():
+                if answer.proof is Proof.THERE:
+                    self._commitment.forget(uid)
+        return answers
 
     def check(self) -> str:
         """Send a C-ECHO, and try each way of proof."""
@@ -111,7 +114,17 @@ class Pacs:
             ways = self._check_ways()
         return (
             f"C-ECHO answered at {self.address.host}:{self.address.port}"
-            f"{', TLS' if self.address.tls else ''}, proof by {', else '.join(ways)}"
+            f"{', TLS' if self.address.tls else ''}, proof by {', else '.join(ways)}{self._deaf()}"
+        )
+
+    def _deaf(self) -> str:
+        """Return a warning where no report can come by a connection to our port."""
+        tls = self.address.tls
+        if self._commitment is None or tls is None or tls.certificate is not None:
+            return ""
+        return (
+            "; warning: over TLS no report can come to commitment_port, as Tandem has no "
+            "certificate to show there: set certificate and key"
         )
 
     def _check_ways(self) -> list[str]:
@@ -123,7 +136,9 @@ class Pacs:
         if self._commitment is not None:
             self._commitment.check()
         try:
-            self._ways[ways[-1]]([NOBODY])
+            for said in self._ways[ways[-1]]([NOBODY]).values():
+                if isinstance(said, str):
+                    raise PacsRejectedError(said)
         except PacsRejectedError:
             if ways != ["storage commitment", "C-FIND"]:
                 raise
@@ -147,9 +162,6 @@ class Pacs:
         """Close the port of the commitment reports."""
         if self._commitment is not None:
             self._commitment.close()
-
-    def _find(self, refs: Sequence[InstanceRef]) -> dict[str, bool | str]:
-        return told_by(pacs.find_instances(self.address, refs), refs)
 
 
 def _title(kind: Kind) -> str:

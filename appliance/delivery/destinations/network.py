@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from appliance.delivery.destinations.contract import After, Answer, Before, Instance, Proof
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
@@ -20,14 +21,15 @@ from dicom.errors import (
     PacsUnavailableError,
 )
 from dicom.result import Result, read_result
-from dicom.status import MAX_LOST, InstanceRef, Outcome, Verdict
+from dicom.status import MAX_LOST, Found, InstanceRef, Outcome, Said, Verdict
 from dicom.tls import TlsFiles
 
-Ask = Callable[[Sequence[InstanceRef]], Mapping[str, bool | str]]
+Ask = Callable[[Sequence[InstanceRef]], Mapping[str, Said]]
 """Way of proof: returns, by SOP Instance UID, whether an instance is there; a text where the peer
 answers neither. UIDs that the peer gives no answer on are left out."""
-NOT_AVAILABLE = "it knows the object, and declares it unavailable: look into the archive"
-"""What a person is told of an object of which an archive has no more than its entry."""
+IN_ANOTHER_STUDY = (
+    ", in another study than it was sent in: compare patient and accession of its copy"
+)
 
 
 def tls_files(section: OverTls) -> TlsFiles:
@@ -61,16 +63,7 @@ def web_address(section: WithSecret, url: str) -> WebAddress:
 def by_query(address: WebAddress) -> Ask:
     """Return the way of proof that queries QIDO-RS."""
 
-    return lambda refs: told_by(dicomweb.find_instances(address, refs), refs)
-
-
-def told_by(found: Mapping[str, bool], refs: Sequence[InstanceRef]) -> dict[str, bool | str]:
-    """Return what a query tells of instances; `found` says which are there, and available.
-
-    One that an archive declares unavailable is neither proven nor missing.
-    """
-    said: dict[bool | None, bool | str] = {None: False, False: NOT_AVAILABLE, True: True}
-    return {ref.sop_instance_uid: said[found.get(ref.sop_instance_uid)] for ref in refs}
+    return partial(dicomweb.find_instances, address)
 
 
 def prove_by(
@@ -97,9 +90,10 @@ def prove_by(
             unavailable |= isinstance(err, PacsUnavailableError)
             troubles.append(str(err))
             continue
-        words = {uid: there for uid, there in said.items() if isinstance(there, bool)}
+        words = {uid: there for uid, there in said.items() if not isinstance(there, str)}
         for uid, there in words.items():
-            answers[uid] = Answer(Proof.THERE if there else Proof.ABSENT, f"by {way}")
+            where = IN_ANOTHER_STUDY if there is Found.ELSEWHERE else ""
+            answers[uid] = Answer(Proof.THERE if there else Proof.ABSENT, f"by {way}{where}")
         left = [ref for ref in left if ref.sop_instance_uid not in words]
         if not left:
             return answers

@@ -58,11 +58,15 @@ DELIVERY_REASONS: Words = {
     "left-out": "by now the settings do not send it to '{destination}'",
     "unforeseen": "{error}: {message}. It is tried again.",
     "given-up": lambda facts: (
-        f"given up after {facts['attempts']} attempts: {facts['last'] or 'no answer'}"
+        f"given up after {facts['attempts']} attempts: "
+        f"{(facts['last'] or 'no answer').rstrip('. ')}. Once the cause is mended: tandem retry."
     ),
     "refused": "'{destination}' {answer}",
     "not-now": "'{destination}' {answer}",
-    "not-there": "accepted, but not there ({answer})",
+    "not-there": (
+        "accepted, but not there ({answer}). Look into the destination's log what became of it; "
+        "it is sent again"
+    ),
     "cannot-say": "{answer}",
     "told": "{text}",  # of the first edition
 }

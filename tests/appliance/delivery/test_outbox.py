@@ -325,6 +325,48 @@ def test_what_nobody_can_prove_is_asked_again_and_never_delivered(tmp_path: Path
     desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
 
 
+@pytest.mark.parametrize("status", [0x0111, 0xA770])
+def test_what_a_destination_says_that_it_has_already_is_not_sent_again(
+    tmp_path: Path, status: int
+) -> None:
+    desk = Desk(tmp_path)
+    desk.told.outcomes["1.SR"] = classify(status)
+    desk.told.proofs["1.SR"] = Proof.ABSENT
+    for _ in range(10):
+        desk.outbox.run()
+        desk.now += 2000
+        desk.restart()
+    row = desk.rows()["1.SR"]
+    assert (desk.told.sent.count("1.SR"), row.state) == (1, "unproven")
+    assert "has it already, and does not find it (by word)" in error_of(row)
+    assert desk.case() == CaseState.UNPROVEN
+    desk.told.proofs.clear()
+    desk.told.kept.add("1.SR")  # it shows it now
+    desk.restart()
+    desk.outbox.run()
+    assert desk.case() == CaseState.DELIVERED
+
+
+def test_a_warning_is_logged_by_its_code_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(tmp_path)
+    desk.told.outcomes["1.SR"] = classify(0xB000, "Miller")
+    with caplog.at_level(logging.WARNING):
+        desk.outbox.run()
+    assert f"{desk.rows()['1.SR'].subject}: sent, with a warning (0xB000)" in caplog.text
+    assert "Miller" not in caplog.text
+
+
+def test_what_is_given_up_or_not_there_says_what_to_do(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.told.proofs["1.SR"] = Proof.ABSENT
+    desk.outbox.run()
+    assert "Look into the destination's log" in error_of(desk.rows()["1.SR"])
+    desk.run_until(lambda: desk.case() == CaseState.UNDELIVERED)
+    assert error_of(desk.rows()["1.SR"]).endswith("Once the cause is mended: tandem retry.")
+
+
 def test_what_nobody_can_prove_is_asked_for_ever_more_rarely(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.told.proofs = {f"1.{kind}": Proof.UNKNOWN for kind in KINDS}

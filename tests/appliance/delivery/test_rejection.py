@@ -19,7 +19,7 @@ from pydicom import Dataset, dcmread
 
 from appliance.artifacts import SUMS_NAME, ArtifactKey, ArtifactStore, adopt
 from appliance.delivery import objects
-from appliance.delivery.destinations.contract import Destination
+from appliance.delivery.destinations.contract import Destination, Proof
 from appliance.delivery.destinations.dimse import Pacs
 from appliance.delivery.index import object_path, read_index, read_retired
 from appliance.delivery.outbox import Outbox
@@ -86,6 +86,31 @@ def test_no_note_rejects_a_result_where_the_one_in_its_place_was_refused(clinic:
     ledger.close()
     states = {row.state for row in clinic.deliveries() if row.destination == "told"}
     assert told.sent[-1] == note and states == {"proven"}
+
+
+@pytest.mark.parametrize(
+    ("second", "end"), [(0xA770, "proven"), (0x0000, "unproven")], ids=["says so", "takes it"]
+)
+def test_a_note_that_its_archive_hides_is_sent_twice_at_most(
+    clinic: Clinic, second: int, end: str
+) -> None:
+    clinic, told, now = rejecting(clinic), Told(), [0.0]
+    clinic.do(lambda tx: enqueue_case(tx, tx.case(1), clinic.settings, 0.0))
+    ledger = Ledger(clinic.settings.ledger_url)
+    outbox = Outbox(ledger, clinic.settings, {"told": told}, lambda: now[0])
+    outbox.run()
+    correct_score(clinic.settings, "case-1", "1+", by=ANNA, why="torn")
+    clinic.deliver()
+    note = dcmread(clinic.file("KO")).SOPInstanceUID
+    told.proofs[note] = Proof.ABSENT
+    for _ in range(10):
+        outbox.run()
+        now[0] += 2000
+        if note in told.sent:
+            told.outcomes[note] = classify(second)
+    ledger.close()
+    (row,) = (row for row in clinic.deliveries() if row.sop_instance_uid == note)
+    assert (told.sent.count(note), row.state) == (2, end)
 
 
 def test_a_result_that_comes_back_after_a_note_has_names_of_its_own(clinic: Clinic) -> None:
