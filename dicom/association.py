@@ -28,6 +28,8 @@ MAX_CONTEXTS = 128
 """Most presentation contexts of one association (PS3.8 9.3.2)."""
 REJECTED_FOR_NOW = 0x02
 """Result of A-ASSOCIATE-RJ, rejected-transient (PS3.8 9.3.4): the PACS is too busy."""
+OF_ITS_LIMITS = 0x03
+"""Source of A-ASSOCIATE-RJ whose reasons are congestion and a local limit, whatever the result."""
 MAX_PDU_BYTES = 2**16
 """Largest PDU if the PACS sets no limit; pynetdicom would send an object as one PDU."""
 QUEUED_PDUS = 8
@@ -190,7 +192,9 @@ def _refusal(address: PacsAddress, association: Any) -> PacsUnavailableError | P
     context."""
     answer = association.acceptor.primitive
     if association.is_rejected:
-        if answer is not None and answer.result == REJECTED_FOR_NOW:
+        if answer is not None and (
+            answer.result == REJECTED_FOR_NOW or answer.result_source == OF_ITS_LIMITS
+        ):
             return PacsUnavailableError(f"{address.title} is too busy for an association")
         return PacsRejectedError(
             f"{address.title} rejected the association: check called_aet, calling_aet and the "

@@ -17,6 +17,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 from dicom.association import PacsAddress, associate
+from dicom.characters import UNREADABLE
 from dicom.errors import PacsUnavailableError
 from dicom.listening import addresses_of, listen
 from dicom.pacs import check_answer
@@ -33,6 +34,8 @@ REPORT_WAIT_S = 5.0
 """Longest wait for a report; a later report serves the next request."""
 MOST_TRANSACTIONS = 200
 """Transactions of an instance that may still be reported, some two days of questions."""
+MOST_QUESTIONS = 5000
+"""Last transactions whose reports are answered with success, whatever they still change here."""
 
 
 class Commitment:
@@ -51,6 +54,7 @@ class Commitment:
         # SOP Instance UID → its transactions since it was sent, the newest last
         self._asked: dict[str, deque[str]] = {}
         self._reasons: dict[str, int] = {}  # SOP Instance UID → failure reason, 0: committed
+        self._questions: deque[str] = deque(maxlen=MOST_QUESTIONS)
 
     def ask(self, wanted: Sequence[InstanceRef]) -> dict[str, bool | str]:
         """Return the instances that the PACS commits itself to keep (True) or lacks (False).
@@ -69,6 +73,7 @@ class Commitment:
             return said
         transaction = str(generate_uid())
         with self._changed:
+            self._questions.append(transaction)
             for ref in left:
                 asked = self._asked.setdefault(
                     ref.sop_instance_uid, deque(maxlen=MOST_TRANSACTIONS)
@@ -94,7 +99,7 @@ class Commitment:
         return said | self._take(left)
 
     def forget(self, sop_instance_uid: str) -> None:
-        """Forget what was asked about an instance that is sent again: answers would be outdated."""
+        """Forget what was asked about an instance that is proven, or is sent again."""
         with self._changed:
             self._asked.pop(sop_instance_uid, None)
             self._reasons.pop(sop_instance_uid, None)
@@ -157,7 +162,7 @@ class Commitment:
             # A PACS may be slower than the next question: what it keeps counts by any transaction,
             # what it lacks by the newest one, as it may have come since.
             ours = {uid: asked[-1] for uid, asked in self._asked.items() if transaction in asked}
-            if not ours:
+            if not ours and transaction not in self._questions:
                 return INVALID_ARGUMENT, None
             if event.assoc.is_acceptor:  # nobody else knows the transaction
                 self._known.add(event.assoc.requestor.address)
@@ -165,15 +170,23 @@ class Commitment:
             for item in told.get("ReferencedSOPSequence") or []:
                 self._note(ours, item, SUCCESS)
             for item in told.get("FailedSOPSequence") or []:
-                self._note(newest, item, int(item.get("FailureReason", UNSAID)))
+                self._note(newest, item, _reason(item))
             self._changed.notify_all()
         return SUCCESS, None
 
     def _note(self, ours: Container[str], item: Dataset, reason: int) -> None:
         uid = str(item.get("ReferencedSOPInstanceUID", ""))
         if uid in ours:
-            del self._asked[uid]
+            self._asked.pop(uid, None)  # a report may name an instance twice
             self._reasons[uid] = reason
+
+
+def _reason(item: Dataset) -> int:
+    """Return the reason of a failure; one that is none, or success, counts as unsaid."""
+    try:
+        return int(item.get("FailureReason") or UNSAID)
+    except (TypeError, *UNREADABLE):
+        return UNSAID
 
 
 def _item(ref: InstanceRef) -> Dataset:

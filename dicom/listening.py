@@ -72,6 +72,7 @@ class _Server(ThreadedAssociationServer):
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._places = {known: threading.Semaphore(PLACES) for known in (True, False)}
+        self.told: set[str] = set()  # reasons of failed handshakes
 
     def get_request(self) -> tuple[Any, Any]:
         """Accept a connection; a handshake of TLS has its own thread."""
@@ -109,10 +110,23 @@ class _Connection(RequestHandler):
             super().handle()
             self._association.join()
         except OSError as err:
+            self._tell(err)
             log.debug("a connection of a PACS failed", exc_info=err)
         finally:
             self._deadline.stop()
             self.server.shutdown_request(self.request)
+
+    def _tell(self, err: OSError) -> None:
+        """Log why a handshake of TLS failed, each reason once; one that was cut has none."""
+        reason = getattr(err, "reason", None) if isinstance(err, ssl.SSLError) else None
+        if reason is None or isinstance(err, ssl.SSLEOFError) or reason in self.server.told:
+            return
+        self.server.told.add(reason)
+        log.warning(
+            "TLS of a connection to commitment_port failed (%s): Tandem needs a certificate there, "
+            "and the PACS one of an authority in ca_file. Further ones are logged at DEBUG.",
+            reason,
+        )
 
     def _create_association(self) -> Any:
         association = self._association = super()._create_association()

@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from fixtures.instances import made_object
 from fixtures.orthanc import free_port
 from fixtures.peer import Peer
 
+from appliance.delivery.destinations.contract import Instance, Proof
+from appliance.delivery.destinations.dimse import Pacs
+from appliance.settings.destinations import PacsDestination
 from dicom import pacs
 from dicom.association import PacsAddress
 from dicom.commitment import Commitment
@@ -109,6 +112,86 @@ def test_a_report_that_is_slower_than_the_next_question_counts(
         commitment.close()
 
 
+def test_a_report_that_is_odd_or_comes_twice_is_read_to_its_end(
+    peer_of: Callable[..., Peer], tmp_path: Path
+) -> None:
+    port = free_port()
+    peer = peer_of(report_to=port)
+    peer.silent = True
+    refs = send(peer, tmp_path, "one", "two", "three")
+    commitment = Commitment(replace(peer.address, timeout_s=2.0), port, "127.0.0.1")
+    try:
+        assert commitment.ask(refs) == {}
+        items = peer.promised[0].ReferencedSOPSequence
+        items.insert(0, items[0])  # an archive may name an instance twice
+        peer.report_late(0)
+        uids = [ref.sop_instance_uid for ref in refs]
+        assert commitment.ask(refs) == dict.fromkeys(uids, True)
+        peer.report_late(0)  # our answer to it was lost
+        assert peer.answers == [0, 0]
+        assert commitment.ask(refs) == {}  # asked anew: what came twice is of no question
+        peer.folder = tmp_path / "empty"
+        peer.reason = None  # type: ignore[assignment]  a reason without a value
+        peer.report_late(1)
+        said = commitment.ask(refs)
+        assert all("does not commit itself" in str(said[uid]) for uid in uids)
+    finally:
+        commitment.close()
+
+
+def test_what_another_way_proves_is_not_remembered(
+    peer_of: Callable[..., Peer], tmp_path: Path
+) -> None:
+    """A PACS that takes questions and never reports on them would fill the memory."""
+    port = free_port()
+    peer = peer_of(report_to=port)
+    peer.silent, peer.faults = True, [None, "lose"]
+    refs = send(peer, tmp_path, "kept", "lost")
+    archive = Pacs(
+        PacsDestination(
+            kind="dicom",
+            host="127.0.0.1",
+            port=peer.port,
+            called_aet="PEER",
+            commitment_port=port,
+            commitment_host="127.0.0.1",
+            timeout_seconds=2,
+        )
+    )
+    try:
+        asked = [Instance(path=tmp_path / "kept", ref=ref) for ref in refs]
+        kept, lost = archive.prove(asked).values()
+        assert (kept.proof, lost.proof) == (Proof.THERE, Proof.ABSENT)
+        assert archive._commitment is not None
+        assert list(archive._commitment._asked) == [refs[1].sop_instance_uid]
+        peer.report_late(0)
+        assert peer.answers == [0]  # though nothing of it is waited for
+    finally:
+        archive.close()
+
+
+@pytest.mark.parametrize("certified", [True, False])
+def test_the_check_says_where_no_report_can_come(
+    certified: bool, peer_of: Callable[..., Peer], certificates: Certificates
+) -> None:
+    # The PACS asks for no certificate when it is called; our port does, of it and of us.
+    peer, mine = peer_of(report_to=free_port()), certificates.files("client")
+    archive = Pacs(
+        PacsDestination(
+            kind="dicom",
+            host="127.0.0.1",
+            port=peer.port,
+            called_aet="PEER",
+            tls=True,
+            ca_file=mine.ca,
+            certificate=mine.certificate if certified else None,
+            key=mine.key if certified else None,
+            commitment_port=free_port(),
+        )
+    )
+    assert ("set certificate and key" in archive._deaf()) != certified
+
+
 def test_without_the_service_the_class_is_rejected(
     peer_of: Callable[..., Peer], tmp_path: Path
 ) -> None:
@@ -133,6 +216,44 @@ def test_mutual_tls_both_ways(
         assert commitment.ask([ref]) == {ref.sop_instance_uid: True}
     finally:
         commitment.close()
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs", "reason"),
+    [(False, True, "NO_SHARED_CIPHER"), (True, False, "PEER_DID_NOT_RETURN_A_CERTIFICATE")],
+)
+def test_a_handshake_that_fails_at_our_port_is_logged_once(
+    own: bool,
+    theirs: bool,
+    reason: str,
+    peer_of: Callable[..., Peer],
+    certificates: Certificates,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    port, files = free_port(), certificates.files("server")
+    mine = certificates.files("client")
+    commitment = Commitment(
+        replace(
+            peer_of(report_to=port, tls=files).address,
+            tls=mine if own else replace(mine, certificate=None, key=None),
+        ),
+        port,
+        "127.0.0.1",
+    )
+    shown = files if theirs else replace(files, certificate=None, key=None)
+    commitment._listen()
+    try:
+        for _ in range(2):
+            with (
+                suppress(OSError),
+                socket.create_connection(("127.0.0.1", port), 20) as line,
+                shown.client().wrap_socket(line, server_hostname="tandem") as secured,
+            ):
+                secured.recv(1)
+    finally:
+        commitment.close()
+    assert caplog.text.count(reason) == 1 and "certificate" in caplog.text
 
 
 def stranger(port: int, announced: int | None, address: str = "127.0.0.2") -> socket.socket:
