@@ -190,7 +190,7 @@ def refusal(headers: Headers) -> str:
         return ""
     return (
         "This name is not one of the machine that serves the dashboard. Use its address, "
-        "localhost, or its own host name; or state the name: tandem dashboard --name NAME."
+        "localhost, or its own host name; or state the name in the settings: dashboard.names."
     )
 
 
@@ -203,7 +203,7 @@ def by_proxy(headers: Headers) -> str:
         return ""
     return (
         "The request came by a proxy, and nobody signs in here. State the name under which people "
-        "ask the proxy, so that they sign in: tandem dashboard --name NAME."
+        "ask the proxy in the settings, so that they sign in: dashboard.names."
     )
 
 

@@ -66,6 +66,8 @@ def command(port: int, address: str) -> list[str]:
 def serve(config: Path | None, port: int, address: str, names: Sequence[str] = ()) -> int:
     """Replace this process by the dashboard's server; return 2 where it cannot be.
 
+    `names` are added to those of the settings.
+
     The process is replaced, not spawned, so that signals reach the server.
     """
     try:
@@ -74,7 +76,7 @@ def serve(config: Path | None, port: int, address: str, names: Sequence[str] = (
     except SettingsError as err:
         print(err, file=sys.stderr)
         return 2
-    os.environ[NAMES] = ",".join(names)
+    os.environ[NAMES] = ",".join((*settings.dashboard.names, *names))
     try:
         known = settings.dashboard.oidc is not None or Users(settings).all()
         if needs_login(settings, address) and not known:

@@ -37,7 +37,10 @@ def init(
         typer.echo(f"{unit}: written")
     if written.commands:
         where = ", on the daemon's machine" if written.worker_commands else ""
-        typer.echo(f"\nLook through tandem.toml, then run as root{where}:\n")
+        typer.echo(
+            "\nLook through tandem.toml. If you change it: tandem init --systemd again, since the "
+            f"units open its\nfolders and hand its secrets over. Then run as root{where}:\n"
+        )
         typer.echo("\n".join(f"  {line}" for line in written.commands))
         if written.worker_commands:
             typer.echo(

@@ -63,7 +63,9 @@ def metrics(
     probe: Annotated[
         bool,
         typer.Option(
-            "--probe", help="Say whether work goes on, and exit with 0 or 1: for a container."
+            "--probe",
+            help="Say whether work goes on, and exit with 0 or 1: readiness. Liveness, after which "
+            "a container is started again: tandem status --alive.",
         ),
     ] = False,
     config: ConfigOption = None,

@@ -71,9 +71,11 @@ class Outbox:
         *,
         strays: bool = True,
         stop: threading.Event | None = None,
-        step: Callable[[], None] = lambda: None,
+        step: Callable[[int], None] = lambda _size_bytes: None,
     ) -> None:
         """Deliver to `destinations`, by name, until `stop` is set; `step` is called often.
+
+        `step` is told the bytes that are sent or read before the next call.
 
         Several outboxes may share a ledger if their destinations differ. One of them takes the
         `strays`: deliveries to destinations that the settings do not have any more, and cases whose
@@ -108,7 +110,7 @@ class Outbox:
         for (case_id, name), found in in_order(due):
             if self._stop.is_set():
                 return
-            self._step()
+            self._step(0)
             rows = self._of_now(found)
             if name in away:
                 self._hold(rows, away[name])
@@ -162,7 +164,7 @@ class Outbox:
             self._send(to_send, destination, files)
             open_there = (DeliveryState.SENT, DeliveryState.UNPROVEN)
             asked = [row for row in rows if row.state in open_there or row in only_asked_for]
-            answers = destination.prove([files.instance(row) for row in asked]) if asked else {}
+            answers = self._asked(asked, destination, files)
             for row in asked:
                 self._settle(row, answers[row.sop_instance_uid])
         except (DestinationUnavailableError, DestinationRejectedError) as err:
@@ -223,7 +225,7 @@ class Outbox:
         self, rows: Sequence[DeliveryRow], destination: Destination, files: ScannedFiles
     ) -> None:
         tried = [row for row in rows if row.attempts > 0]
-        answers = destination.prove([files.instance(row) for row in tried]) if tried else {}
+        answers = self._asked(tried, destination, files)
         by_uid = {}
         for row in rows:
             answer = answers.get(row.sop_instance_uid)
@@ -249,13 +251,20 @@ class Outbox:
         if by_uid:
             self._put_on_the_wire(by_uid, destination, files)
 
+    def _asked(
+        self, rows: Sequence[DeliveryRow], destination: Destination, files: ScannedFiles
+    ) -> Mapping[str, Answer]:
+        instances = [files.instance(row) for row in rows]
+        self._step(sum(instance.size_bytes for instance in instances))  # an archive reads them
+        return destination.prove(instances) if instances else {}
+
     def _put_on_the_wire(
         self, by_uid: Mapping[str, DeliveryRow], destination: Destination, files: ScannedFiles
     ) -> None:
         on_the_wire: list[DeliveryRow] = []
 
         def before(instance: Instance) -> None:
-            self._step()
+            self._step(instance.size_bytes)
             if self._stop.is_set():
                 raise StoppedError("the daemon was stopped")
             row = by_uid[instance.ref.sop_instance_uid]

@@ -24,6 +24,9 @@ SILENT_SECONDS = 8.0
 SIZE_BYTES = 16384
 TROUBLE_LETTERS = (1000, 200, 60)
 """Most letters of a lane's trouble where not all lanes fit into the file, tried in this order."""
+PROC = Path("/proc")
+_OF_THE_HOST = "pid:[4026531836]"
+"""Namespace of processes of the host, whose number is fixed in the kernel."""
 OTHERS = "others"
 """Name of the lane that stands for those held up for which there is no room."""
 
@@ -61,7 +64,7 @@ class Sign:
 def boot_id() -> str:
     """Return the kernel's name of the present boot; empty where it has none."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
 
@@ -170,6 +173,8 @@ def life(settings: Settings) -> Life:
             why = "Its process is there and does not answer; restart it."
         else:
             why = "Its process is gone: killed, or the machine was off. Start it: tandem run"
+            if sign.boot == boot_id() and not _sees_all_processes():
+                why = "Its process is gone, or cannot be seen from here: systemctl status tandem"
         return Life(alive=False, sentence=f"Tandem stopped without a word after {when}. {why}")
     lanes: dict[str, list[str]] = {}
     for name, lane in sign.lanes.items():
@@ -202,11 +207,20 @@ def born(pid: int) -> int:
     Numbers of processes are used again; with this time they are unique.
     """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = (PROC / str(pid) / "stat").read_text()
     except OSError:
         return 0
     fields = stat.rsplit(")", 1)[1].split()
     return 0 if fields[0] in "ZX" else int(fields[19])
+
+
+def _sees_all_processes() -> bool:
+    """Return whether the processes of other services can be seen: no container, no hidden ones."""
+    try:
+        of_the_host = str((PROC / "self/ns/pid").readlink()) == _OF_THE_HOST
+        return of_the_host and (PROC / "1").exists()
+    except OSError:
+        return False
 
 
 def _path(settings: Settings) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,10 @@ _UNWRITABLE = frozenset(
         sqlite3.SQLITE_AUTH,
     }
 )
+_NO_ROOM = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
+"""Codes of a file beside the ledger for which a full disk has no room: readers need one, too."""
+_LEAST_ROOM = 64 * 2**10
+"""Bytes that those files need."""
 
 
 @contextmanager
@@ -33,7 +38,8 @@ def told(file: Path, *, writing: bool) -> Iterator[None]:
     Raises
     ------
     LedgerError
-        If the file is damaged or locked by another process, or a reader cannot open it.
+        If the file is damaged or locked by another process, or a reader cannot open it: also where
+        the disk is full.
     DiskFullError, LedgerUnwritableError
         If a writer has no room, or cannot write now.
     """
@@ -94,7 +100,13 @@ def _trouble(code: int, file: Path, *, writing: bool) -> TandemError | None:
         return damaged(file, "the ledger is damaged.")
     if code in _LOCKED:
         return locked(file)
-    if code == sqlite3.SQLITE_FULL:
+    is_full = code == sqlite3.SQLITE_FULL or (code in _NO_ROOM and _is_full(file.parent))
+    if is_full and not writing:
+        return LedgerError(
+            f"{file}: the ledger cannot be read: the disk of the state folder is full. It may be "
+            "whole; restore no backup for this. Make room, then: tandem ledger verify"
+        )
+    if is_full:
         return DiskFullError(
             f"The disk of the state folder {file.parent} is full, and the ledger cannot be "
             "written. Make room; Tandem goes on by itself."
@@ -111,6 +123,16 @@ def _trouble(code: int, file: Path, *, writing: bool) -> TandemError | None:
             "rights of the state folder."
         )
     return None
+
+
+def _is_full(folder: Path) -> bool:
+    """Return whether a disk has no room for SQLite's files beside the ledger, or no inode."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False
+    has_inodes = disk.f_favail > 0 or disk.f_files == 0  # some file systems count none
+    return disk.f_bavail * disk.f_frsize < _LEAST_ROOM or not has_inodes
 
 
 def _disk_fails(file: Path) -> bool:

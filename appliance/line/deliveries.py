@@ -16,6 +16,8 @@ from appliance.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 
+SLOW_MIB_S = 1.0
+"""Rate in MiB/s below which the sending or reading of a large object counts as held up."""
 DELIVERY_SECONDS = 1.0
 """Period of a delivery loop; an empty outbox costs one query."""
 
@@ -54,13 +56,15 @@ class Deliveries:
         )
 
     def _run(self, destination: Destination | None, turns: Turns) -> None:
+        name = "" if destination is None else destination.name
+        rate = _slow_mib_s(self._settings, name)
         outbox = Outbox(
             self._ledger,
             self._settings,
-            {} if destination is None else {destination.name: destination},
+            {} if destination is None else {name: destination},
             strays=destination is None,
             stop=self._stop,
-            step=turns.step,
+            step=lambda size_bytes: turns.step(size_bytes / 2**20 / rate),
         )
         while not self._stop.is_set():
             try:
@@ -75,3 +79,10 @@ class Deliveries:
             self._stop.wait(DELIVERY_SECONDS)
         if destination is not None:
             destination.close()
+
+
+def _slow_mib_s(settings: Settings, name: str) -> float:
+    """Return the rate for a destination: half of its `bandwidth_mib_s` where that is less."""
+    sections = [each for each in settings.destinations if each.name == name]
+    limits: list[float | None] = [getattr(each, "bandwidth_mib_s", None) for each in sections]
+    return min([SLOW_MIB_S, *(limit / 2 for limit in limits if limit is not None)])

@@ -23,7 +23,7 @@ class Turns:
     """Turns of a loop, each of which should end within `slow_s`: the scan, the delivery."""
 
     def __init__(self, trouble: str, slow_s: float = SLOW_TURN_SECONDS) -> None:
-        self._trouble, self._slow_s = trouble, slow_s
+        self._trouble, self._slow_s, self._more_s = trouble, slow_s, 0.0
         self._began: float | None = None
         self._since = time.time()
 
@@ -33,14 +33,15 @@ class Turns:
     def __exit__(self, *_: object) -> None:
         self._began = None
 
-    def step(self) -> None:
-        """Note that the turn goes on."""
+    def step(self, more_s: float = 0.0) -> None:
+        """Note that the turn goes on, with something that may take `more_s` longer than others."""
+        self._more_s = more_s
         self._began, self._since = time.monotonic(), time.time()
 
     def sign(self) -> LaneSign:
         """Return the loop's sign; its trouble where a turn goes on for long."""
         began = self._began
-        slow = began is not None and time.monotonic() - began > self._slow_s
+        slow = began is not None and time.monotonic() - began > self._slow_s + self._more_s
         return LaneSign(doing="", since=self._since, trouble=self._trouble if slow else "")
 
 

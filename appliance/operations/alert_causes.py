@@ -131,11 +131,19 @@ def causes_of_ledger(tx: Queries, settings: Settings, now: float) -> Iterator[Ca
         yield Cause(key=reason, kind=AlertKind.SITE, sentence=say("alert", reason))
     yield from _of_destinations(tx, now)
     hours = settings.alerts.nothing_arrived_hours
-    newest = tx.session.exec(select(SlideRow).order_by(col(SlideRow.id).desc()).limit(1)).first()
-    if hours is None or newest is None or now - newest.created_at < 3600 * hours:
+    if hours is None or now - _last_arrival(tx, settings, now) < 3600 * hours:
         return
     told = say("alert", "silence", {"hours": f"{hours:g}"})
     yield Cause(key="silence", kind=AlertKind.SILENCE, sentence=told)
+
+
+def _last_arrival(tx: Queries, settings: Settings, now: float) -> float:
+    """Return when the newest slide came; where none ever did, when the daemon was started."""
+    newest = tx.session.exec(select(SlideRow).order_by(col(SlideRow.id).desc()).limit(1)).first()
+    if newest is not None:
+        return newest.created_at
+    sign = read_sign(settings)
+    return now if sign is None else sign.started
 
 
 def _of_destinations(tx: Queries, now: float) -> Iterator[Cause]:

@@ -180,7 +180,8 @@ def _room_told(settings: Settings) -> Iterator[None]:
             raise
         raise DiskFullError(
             f"The disk of the state folder {settings.state_dir} is full; no ledger was replaced. "
-            "Make room, then again: tandem ledger restore"
+            "Make room, then first: tandem ledger verify. A ledger that cannot be read on a "
+            "full disk may be whole. Where it is not, again: tandem ledger restore"
         ) from err
 
 

@@ -23,7 +23,7 @@ from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlmodel import SQLModel
 
-from appliance.artifacts import write_whole
+from appliance.artifacts import becoming
 from appliance.delivery.left_out import waiting_for_a_person
 from appliance.domain import QuarantineReason
 from appliance.errors import LedgerError, TandemError
@@ -100,8 +100,10 @@ def write_metrics(settings: Settings, path: Path) -> None:
     """
     text = metrics_text(settings)
     try:
-        write_whole(path, text)
-        path.chmod(0o644)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with becoming(path) as temporary:
+            temporary.write_bytes(text)
+            temporary.chmod(0o644)  # before it is there: a collector never finds a closed file
     except OSError as err:
         raise TandemError(f"{path}: the figures cannot be written: {err.strerror}.") from err
 

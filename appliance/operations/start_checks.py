@@ -183,6 +183,12 @@ def _probe(folder: Path) -> str:
     except OSError as err:
         if err.errno not in _NOT_ALLOWED:
             return ""
+        if err.errno == errno.EROFS:
+            return (
+                f"cannot be written ({err.strerror}). Mount it so that it can be, or name another "
+                "folder. Under systemd only the folders that the units name can be written: write "
+                "them anew by tandem init --systemd, and copy them."
+            )
         return (
             f"cannot be written ({err.strerror}). Give Tandem's user the right to write, or name "
             "another folder."

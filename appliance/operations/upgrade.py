@@ -30,6 +30,8 @@ from appliance.settings.settings import Settings
 ROOM = 3
 """Free space that a migration needs, in sizes of the ledger: its backup, and at most two for the
 write-ahead log and the growth while tables are rebuilt."""
+_SQLITES_OWN = 2**20
+"""Room in bytes for SQLite's index beside a copy of the ledger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,8 @@ def _ledger(file: Path) -> tuple[int | None, bool, tuple[tuple[str, str], ...], 
         said = f"{file}: the ledger is gone, and there are backups: tandem ledger restore."
         return None, False, (), said if lost else ""
     schema = None
+    if trouble := _no_room_to_look(file):
+        return schema, False, (), trouble
     try:
         with told(file, writing=False), _unchanged(file) as connection:
             if not has_tables(connection):
@@ -133,6 +137,21 @@ def _steps(connection: Connection) -> tuple[tuple[str, str], ...]:
 
     scripts = steps_after(revision_of(connection))
     return tuple((step.revision, (step.doc or "").strip()) for step in scripts)
+
+
+def _no_room_to_look(file: Path) -> str:
+    """Return why the copy of `_unchanged` has no room; empty where it has, or none is made."""
+    files = _files(file)
+    needed = sum(path.stat().st_size for path in files) + _SQLITES_OWN
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if len(files) < 2 or free >= needed:
+        return ""
+    return (
+        f"{folder}: a copy of the ledger, which is looked at, needs {needed / 2**20:.0f} MiB, and "
+        f"{free / 2**20:.0f} MiB are free. Name another folder in the "
+        "variable TMPDIR."
+    )
 
 
 @contextmanager

@@ -6,6 +6,7 @@ is no default user and no default password.
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Iterator
@@ -153,6 +154,10 @@ class Users:
                 shown = {"users": [asdict(user) for user in users.values()]}
                 write_whole(self.file, json.dumps(shown, indent=2).encode(), mode=0o600)
         except OSError as err:
+            if err.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise SettingsError(
+                    f"{self.file}: the disk is full; nothing was changed. Make room first."
+                ) from err
             raise SettingsError(
                 f"{self.file}: cannot be written ({err.strerror}). Run this as the service's user: "
                 "sudo -u tandem tandem users …"

@@ -11,6 +11,8 @@ from pydantic import Field, model_validator
 from appliance.settings.network import Url, WithSecret, is_loopback
 from appliance.settings.section import Section
 
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
+"""Name of a machine as browsers write it: without a scheme and a port."""
 RoleName = Literal["viewer", "operator", "pathologist", "admin"]
 
 
@@ -61,6 +63,9 @@ class Oidc(WithSecret):
 class Dashboard(Section):
     """Access to the dashboard; users are made by ``tandem users add``, or are the hospital's."""
 
+    names: tuple[HostName, ...] = ()
+    """Names under which people ask a proxy for the dashboard, such as ``her2.lab.example``; with
+    one, people sign in. ``tandem dashboard --name`` adds to them."""
     login: Literal["beyond", "always"] = "beyond"
     """Rule for signing in: "beyond", where other machines reach the dashboard; "always", also where
     it listens on this machine alone."""

@@ -43,14 +43,16 @@ def find_settings_file(explicit: Path | None) -> Path | None:
         if not _is_file(named):
             raise SettingsError(f"{named}: no such settings file. Check --config or TANDEM_CONFIG.")
         return named
-    return next((Path(name) for name in SEARCHED if _is_file(Path(name))), None)
+    return next((Path(name) for name in SEARCHED if _is_file(Path(name), is_searched=True)), None)
 
 
-def _is_file(path: Path) -> bool:
+def _is_file(path: Path, *, is_searched: bool = False) -> bool:
     try:
         return path.is_file()
-    except PermissionError:  # the attempt to read it tells
-        return True
+    except PermissionError:
+        # The attempt to read it tells. But a folder where the command happens to be, such as root's
+        # home by sudo, is no place of settings if its user cannot look into it.
+        return path.is_absolute() or not is_searched
 
 
 def load_settings(explicit: Path | None = None) -> Settings:

@@ -29,6 +29,7 @@ AT, SCANS, SETTINGS = "/opt/tandem", "/mnt/scanner", "/etc/tandem/tandem.toml"
 REPLAYED = (
     "cd /opt/tandem && make install",
     ".venv/bin/tandem init --out /etc/tandem --scans /mnt/scanner --systemd",
+    ".venv/bin/tandem init --out /etc/tandem --systemd",
     "sudo -u tandem .venv/bin/tandem doctor --config /etc/tandem/tandem.toml",
 )
 NOT_REPLAYED = {
@@ -178,14 +179,14 @@ def test_readme_alone_leads_to_a_case_and_a_dashboard(
     clean: CleanRoot, small_case: SyntheticCase, tmp_path: Path
 ) -> None:
     began = time.monotonic()
-    for command in commands_of_readme()[:2]:
+    for command in REPLAYED[:-1]:
         said = clean.run(command)
     for command in printed_commands(said):
         if command not in NOT_REPLAYED:
             clean.run(command)
     installed_s = time.monotonic() - began
     assert (clean.folder / "etc/systemd/system/tandem.service").is_file()
-    doctor = REPLAYED[2].removeprefix("sudo -u tandem ")
+    doctor = REPLAYED[-1].removeprefix("sudo -u tandem ")
     clean.run(f"{doctor} || true", user="tandem")
     # Both services in one network of their own, without any other machine, as the units run them.
     services = " & ".join(

@@ -66,7 +66,7 @@ def test_what_a_proxy_brings_is_refused_where_nobody_signs_in(
     for address in ("/", "/reports/1.pdf"):
         assert client.get(address).status_code == 200
         answer = client.get(address, headers=added)
-        assert answer.status_code == 403 and "tandem dashboard --name" in answer.text
+        assert answer.status_code == 403 and "dashboard.names" in answer.text
         assert "S26-0000001" not in answer.text
     assert client.post("/access/names", headers=ORIGIN | added).status_code == 403
     with (

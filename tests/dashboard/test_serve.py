@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import ValidationError
 
+from appliance.settings.dashboard import Dashboard
+from dashboard.guard import needs_login, site_names
 from dashboard.serve import main
 
 if TYPE_CHECKING:
@@ -58,3 +61,22 @@ def test_the_servers_log_has_the_form_and_the_levels_of_the_settings(lab: Lab) -
     (said,) = [json.loads(line) for line in lines]
     assert (said["level"], said["logger"]) == ("DEBUG", "dashboard.access")
     assert said["message"] == "somebody came" and lab.settings.logs.format == "text"
+
+
+def test_a_name_in_the_settings_asks_people_to_sign_in(
+    lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands in no unit, which an upgrade writes anew."""
+    monkeypatch.setenv("TANDEM_DASHBOARD_NAMES", "")
+    config = Path(os.environ["TANDEM_CONFIG"])
+    config.write_text(config.read_text() + '[dashboard]\nnames = ["her2.lab.example"]\n')
+    assert main(["--name", "other.example"]) == 2
+    assert "people must sign in here" in capsys.readouterr().err
+    assert needs_login(lab.settings, "127.0.0.1")
+    assert site_names() == {"her2.lab.example", "other.example"}
+
+
+@pytest.mark.parametrize("name", ["https://her2.lab.example", "her2.lab:443", "a,b", ""])
+def test_a_name_that_no_browser_asks_for_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="names"):
+        Dashboard(names=(name,))

@@ -27,6 +27,14 @@ class Instance:
     ref: InstanceRef
     sha256: str = ""
 
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file; 0 where it cannot be seen."""
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
 
 class Proof(StrEnum):
     """Statement of a destination about an instance."""

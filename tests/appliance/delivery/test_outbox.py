@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
 import shutil
 import threading
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fixtures.damage import flip
@@ -50,7 +52,7 @@ from appliance.ledger.start import open_at_start
 from appliance.ledger.tables import DeliveryRow, params_of
 from appliance.ledger.transaction import NewDelivery, Transaction
 from appliance.ledger.verify import verify
-from appliance.line import deliveries
+from appliance.line import deliveries, pulse
 from appliance.operations.backup import restore_ledger
 from appliance.operations.retry import retry_subject
 from appliance.settings.destinations import DestinationSection, FhirDestination, Hl7Destination
@@ -651,6 +653,36 @@ def test_a_destination_that_hangs_holds_up_no_other(
     waiting = [row for row in desk.all_rows() if row.destination == "hangs"]
     assert {(row.state, row.attempts) for row in waiting} == {("queued", 0)}
     assert desk.case(1) == desk.case(2) == CaseState.WRITTEN
+
+
+@pytest.mark.parametrize(("gib", "held_up"), [(4, False), (0, True)])
+def test_a_large_object_that_is_being_sent_is_not_held_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gib: int, held_up: bool
+) -> None:
+    desk, stop, met, late = Desk(tmp_path), threading.Event(), threading.Event(), [0.0]
+
+    class Slow(Told):
+        name = "told"
+
+        def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
+            size = instances[0].path.stat().st_size
+            os.truncate(instances[0].path, gib * 2**30 or size)
+            before(instances[0])
+            late[0] = 205.0  # at 20 MiB/s
+            met.set()
+            stop.wait()
+
+    monkeypatch.setattr(deliveries, "open_destination", lambda *_: Slow())
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + late[0], time=time.time)
+    monkeypatch.setattr(pulse, "time", clock)
+    running = deliveries.Deliveries(desk.ledger, desk.settings, stop)
+    thread = running.threads[1]
+    thread.start()
+    assert met.wait(120)
+    sign = running.signs()["delivery to told"]
+    stop.set()
+    thread.join()
+    assert bool(sign.trouble) == held_up
 
 
 class TestWithdrawn:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.ledger import heartbeat
 from appliance.ledger.heartbeat import (
     SILENT_SECONDS,
     LaneSign,
@@ -139,3 +140,24 @@ def test_no_lane_that_is_held_up_is_left_out_in_silence(
         return
     more = f"{number - len(sign.lanes) + 1} more lanes are held up"
     assert sign.lanes["others"].trouble == more and more in life(settings).sentence
+
+
+def test_a_process_that_cannot_be_seen_is_not_called_gone_for_sure(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under ``ProtectProc=invisible``, or in a container: a hanging daemon looks like none."""
+    proc = tmp_path / "proc"
+    (proc / "self/ns").mkdir(parents=True)
+    (proc / "self/ns/pid").symlink_to("pid:[4026531836]")
+    (proc / "1").mkdir()
+    write_sign(settings, replace(sign_now(), boot="", monotonic=0.0))
+    monkeypatch.setattr(heartbeat, "PROC", proc)
+    assert "Start it: tandem run" in life(settings).sentence
+    (proc / "1").rmdir()
+    hidden = life(settings).sentence
+    (proc / "1").mkdir()
+    (proc / "self/ns/pid").unlink()
+    (proc / "self/ns/pid").symlink_to("pid:[4026532000]")
+    for sentence in (hidden, life(settings).sentence):
+        assert "or cannot be seen from here: systemctl status tandem" in sentence
+        assert "tandem run" not in sentence

@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fixtures.small_disk import fill, small_disk
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from appliance.errors import DiskFullError, LedgerError, SettingsError
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.reader import LedgerReader
+from appliance.operations.backup import verify_ledger
 from appliance.operations.status import status_of
+from appliance.operations.users import Users
 from appliance.settings.settings import Settings
 
 
@@ -61,3 +65,22 @@ def test_no_ledger_is_not_made_by_looking(settings: Settings) -> None:
     reader = LedgerReader(f"sqlite:///{elsewhere}")
     assert not reader.ready
     assert not elsewhere.exists()
+
+
+def test_on_a_full_disk_a_sound_ledger_is_not_called_damaged(tmp_path: Path) -> None:
+    """Without the daemon's files beside it SQLite has no room for those of a reader."""
+    with small_disk(tmp_path / "small", 2048) as disk:
+        state = disk / "state"
+        ledger = Ledger(f"sqlite:///{state}/ledger.sqlite")
+        ledger.close()
+        settings = Settings(state_dir=state)
+        full = fill(disk)
+        for look in (lambda: LedgerReader(ledger.url).ready, lambda: verify_ledger(settings)):
+            with pytest.raises(LedgerError, match=r"disk of the state folder is full.*Make room"):
+                look()
+        with pytest.raises(DiskFullError):
+            Ledger(ledger.url)
+        with pytest.raises(SettingsError, match="the disk is full"):
+            Users(settings).add("a.meyer", "viewer", "", "several words are good")
+        full.unlink()
+        assert LedgerReader(ledger.url).ready and not verify_ledger(settings).problems

@@ -14,6 +14,7 @@ import pytest
 from fixtures.alerts import NOW, changed, lanes, stat_case
 
 from appliance.errors import AlertUnsentError
+from appliance.ledger.heartbeat import Sign, write_sign
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.tables import set_reason
@@ -379,4 +380,18 @@ def test_silence_disk_backup_and_a_destination_are_causes(
     watch.look(NOW + 1)
     # What the ledger told is not over because it cannot be read.
     assert told.keys[-1] == "ledger" and "silence" in read_memory(settings).causes
+    watch.close()
+
+
+def test_a_site_to_which_no_slide_ever_came_is_told(settings: Settings, ledger: Ledger) -> None:
+    told = Told()
+    watch = AlertWatch(
+        changed(settings, after_minutes=0, nothing_arrived_hours=1.0), {"mail": told}
+    )
+    started = Sign(at=NOW, monotonic=0.0, boot="", pid=1, born=1, started=NOW - 3500)
+    write_sign(settings, started)
+    watch.look(NOW)
+    assert "silence" not in told.keys
+    watch.look(NOW + 101)
+    assert "silence" in told.keys
     watch.close()

@@ -220,6 +220,20 @@ def test_the_daemon_may_write_where_the_settings_say() -> None:
     assert any("'/data/my tandem'" in line for line in commands(settings, CONFIG, Path("/u")))
 
 
+@pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="no folder that is mounted")  # noqa: S108
+def test_an_archive_below_a_mount_follows_a_remount() -> None:
+    """systemd binds a folder below a mount point to the share as it is at the start."""
+    shm = Path("/dev/shm")  # noqa: S108
+    settings = site(destinations=(FolderDestination(folder=shm / "nas/archive"),))
+    assert "ReadWritePaths=-/dev/shm" in lines_of(settings, "tandem")
+    # Slides, or the ledger, on the same mount: it is not opened as a whole.
+    for more in ({"watch": {"folder": shm / "scans"}}, {"state_dir": shm / "state"}):
+        beside = site(destinations=settings.destinations, **more)
+        lines = lines_of(beside, "tandem")
+        assert "ReadWritePaths=-/dev/shm/nas/archive" in lines
+        assert "ReadWritePaths=-/dev/shm" not in lines
+
+
 def test_all_weights_and_templates_in_home_folders_are_shown_to_who_reads_them() -> None:
     named = {
         name: f"/home/lab/{name}"

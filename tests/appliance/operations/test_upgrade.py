@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from fixtures.ledgers import LEDGERS, load_ledger
+from fixtures.small_disk import small_disk
 from typer.testing import CliRunner
 
 from appliance.cli.main import app
@@ -158,3 +159,16 @@ def test_the_edition_is_told() -> None:
     told = CliRunner().invoke(app, ["--version"])
     assert told.exit_code == 0
     assert told.stdout == f"tandem {version('tandem-her2')}. For research use only.\n"
+
+
+def test_a_check_names_the_folder_that_has_no_room_for_its_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(state_dir=tmp_path / "state")
+    ledger = Ledger(settings.ledger_url)  # its write-ahead log lies beside it
+    with closing(ledger), small_disk(tmp_path / "small", 64) as small:
+        monkeypatch.setattr("tempfile.tempdir", str(small))
+        trouble = check_upgrade(settings).trouble
+        assert trouble.startswith(f"{small}: a copy of the ledger") and "TMPDIR" in trouble
+        monkeypatch.setattr("tempfile.tempdir", None)
+        assert not check_upgrade(settings).trouble

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
 from pathlib import Path
 
 import pytest
 
 from appliance.errors import SettingsError
+from appliance.settings import settings_file
 from appliance.settings.destinations import FolderDestination
 from appliance.settings.settings import Settings
-from appliance.settings.settings_file import load_settings
+from appliance.settings.settings_file import find_settings_file, load_settings
 
 WEB = "[[destinations]]\nkind = 'dicomweb'\n"
 WORKLIST = "[worklist]\nport = 104\n"
@@ -252,3 +254,28 @@ def test_defaults_need_no_file_and_survive_the_way_to_a_worker(
 def test_a_named_file_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no such settings file"):
         load_settings(tmp_path / "none.toml")
+
+
+def test_a_folder_that_the_user_cannot_enter_has_no_settings_to_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``sudo -u tandem tandem status`` is typed in root's home."""
+    home, site = tmp_path / "root", tmp_path / "etc" / "tandem.toml"
+    home.mkdir()
+    site.parent.mkdir()
+    site.touch()
+    tmp_path.chmod(0o755)
+    monkeypatch.delenv("TANDEM_CONFIG", raising=False)
+    monkeypatch.setattr(settings_file, "SEARCHED", ("tandem.toml", str(site)))
+    monkeypatch.chdir(home)
+    home.chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # root enters every folder
+    try:
+        with pytest.raises(PermissionError):
+            Path("tandem.toml").is_file()
+        assert find_settings_file(None) == site
+    finally:
+        os.seteuid(user)
+        home.chmod(0o700)
