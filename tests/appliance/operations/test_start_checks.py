@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 from fixtures.daemon import tandem
 from fixtures.damage import flip
+from fixtures.small_disk import small_disk
 from fixtures.weights import tiny_weights
 
 from appliance.errors import SettingsError
 from appliance.intake.identity.identify import NO_EVIDENCE, Evidence, Identifier
 from appliance.operations.doctor import examine
-from appliance.operations.start_checks import check_start
+from appliance.operations.start_checks import check_start, folder_problems
 from appliance.settings.destinations import FolderDestination
 from appliance.settings.intake import Watch
 from appliance.settings.networks import ModelSettings
@@ -186,3 +188,12 @@ def test_a_word_of_two_stains_is_refused(site: Path, stains: str, word: str) -> 
     assert not line.ok and says in line.text
     config.write_text(text + "HER2 = ['CB11', 'cb-11']\nHE = ['H&E', 'HES']\n")
     tandem("config", "check", "--config", config)
+
+
+def test_a_folder_that_is_read_only_under_systemd_names_the_units(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "archive", 64) as archive:
+        subprocess.run(["mount", "-o", "remount,ro", archive], check=True)
+        destination = FolderDestination(folder=archive)
+        settings = Settings(state_dir=tmp_path / "state", destinations=(destination,))
+        (problem,) = folder_problems(settings)
+    assert "Read-only file system" in problem and "tandem init --systemd" in problem
