@@ -66,12 +66,17 @@ def read_quality(reader: LedgerReader, settings: Settings) -> Quality:
     ended = col(CaseRow.state).in_([state for state in CaseState if has_result(state)])
     month = func.strftime("%Y-%m", CaseRow.created_at, "unixepoch")
     # A person's word answers the reasons, and empties the case's list of them.
-    last = select(func.max(EventRow.id)).where(
-        EventRow.to_state == CaseState.SCORED, func.json_extract(EventRow.params, _GIVEN) >= 0
-    )
+    # One pass: beside max(id), SQLite gives the other columns of the row that has it.
     given = (
-        select(EventRow.subject, func.json_extract(EventRow.params, _GIVEN).label("reasons"))
-        .where(col(EventRow.id).in_(last.group_by(EventRow.subject)))
+        select(
+            EventRow.subject,
+            func.max(EventRow.id),
+            func.json_extract(EventRow.params, _GIVEN).label("reasons"),
+        )
+        .where(
+            EventRow.to_state == CaseState.SCORED, func.json_extract(EventRow.params, _GIVEN) >= 0
+        )
+        .group_by(EventRow.subject)
         .subquery()
     )
     subject = literal("case-") + cast(CaseRow.id, String)

@@ -39,7 +39,7 @@ def status(
 ) -> None:
     """Show slides and cases with their state, and what to do about trouble.
 
-    With a limit, those under way or in trouble come first, and the newest change first.
+    With a limit, those in trouble or under way come first, and the newest change first.
     """
     settings = settings_with_logging(config, writes=False)
     from appliance.operations.scanner_folders import folder_lines
@@ -65,6 +65,10 @@ def status(
         out.print(table)
         if more := report.get("more", {}).get(rows):
             out.print(f"and {more} more {rows}: --limit N shows more, --json shows all")
+            trouble = report["more_in_trouble"][rows]
+            if trouble:
+                said = ", ".join(f"{n} {state}" for state, n in trouble.items())
+                out.print(f"of them in trouble: {said}")
     appliance = report["appliance"]
     about = (appliance["sentence"], appliance["disk"]["sentence"])
     troubles = (appliance["backup_trouble"], appliance["retention_trouble"])

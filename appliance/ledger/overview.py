@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from sqlalchemy import func
 from sqlmodel import SQLModel, col, select
 
 from appliance.ledger.lifecycle import CaseState, SlideState
-from appliance.ledger.queries import Queries
+from appliance.ledger.queries import NOT_ASKED, Queries
 from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, EventRow, SlideRow
 
 MOST_EVENTS = 1000
@@ -18,7 +18,20 @@ MOST_EVENTS = 1000
 ENDED: frozenset[str] = frozenset(
     {SlideState.READ, SlideState.SUPERSEDED, SlideState.OTHER, CaseState.DELIVERED}
 )
-"""States that ask nothing of anybody; slides and cases in any other come first."""
+"""States that ask nothing of anybody; slides and cases in any other come first.
+
+Nor does a waiting case whose target slide nobody asked for.
+"""
+TROUBLE: frozenset[str] = frozenset(
+    {
+        SlideState.QUARANTINED,
+        CaseState.FAILED,
+        CaseState.HELD,
+        CaseState.PARTNERLESS,
+        CaseState.UNDELIVERED,
+    }
+)
+"""States in which a slide or case waits for a person."""
 
 Row = TypeVar("Row", SlideRow, CaseRow)
 Block = tuple[str, str]
@@ -30,18 +43,37 @@ def numbers(tx: Queries, table: type[SlideRow] | type[CaseRow]) -> dict[str, int
     return {str(state): int(number) for state, number in tx.session.exec(query)}
 
 
+def numbers_beside(
+    tx: Queries, table: type[SlideRow] | type[CaseRow], shown: Sequence[SlideRow | CaseRow]
+) -> dict[str, int]:
+    """Return the number of rows in each state that are not among those `shown`."""
+    return dict(Counter(numbers(tx, table)) - Counter(str(row.state) for row in shown))
+
+
 def newest(tx: Queries, table: type[Row], limit: int) -> list[Row]:
-    """Return at most `limit` rows: those under way or in trouble first, the newest change first."""
+    """Return at most `limit` rows: those in trouble, then those under way, then the others.
+
+    Of each the newest change comes first. Trouble leaves the rows under way half of the limit.
+    """
     states = numbers(tx, table)
-    found = _newest(tx, table, [state for state in states if state not in ENDED], limit)
-    ended = [state for state in states if state in ENDED]
-    return found + _newest(tx, table, ended, limit - len(found))
+    trouble = _newest(tx, table, [state for state in states if state in TROUBLE], limit)
+    going = [state for state in states if state not in ENDED | TROUBLE]
+    under_way = _newest(tx, table, going, limit)
+    del trouble[max(limit - len(under_way), limit - limit // 2) :]
+    found = (trouble + under_way)[:limit]
+    quiet = [state for state in states if state in ENDED or state == CaseState.WAITING]
+    return found + _newest(tx, table, quiet, limit - len(found), asked=False)
 
 
-def _newest(tx: Queries, table: type[Row], states: Sequence[str], limit: int) -> list[Row]:
+def _newest(
+    tx: Queries, table: type[Row], states: Sequence[str], limit: int, *, asked: bool = True
+) -> list[Row]:
+    """Return the newest rows of some states; of waiting ones those that are `asked` for or not."""
     rows: list[Row] = []
-    for state in states:  # each reads `limit` rows of the index by state and time
+    for state in states:  # each reads the index by state and time
         query = select(table).where(table.state == state)
+        if state == CaseState.WAITING:
+            query = query.where((col(table.reason) != NOT_ASKED) == asked)
         rows += tx.session.exec(query.order_by(col(table.changed_at).desc()).limit(limit))
     return sorted(rows, key=lambda row: -row.changed_at)[:limit]
 

@@ -30,9 +30,9 @@ from appliance.errors import LedgerError, TandemError
 from appliance.ledger.backups import newest_good
 from appliance.ledger.daily import backup_trouble
 from appliance.ledger.heartbeat import Life, life, read_sign
-from appliance.ledger.lifecycle import DeliveryState, SlideState
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.overview import ENDED
-from appliance.ledger.queries import Queries
+from appliance.ledger.queries import NOT_ASKED, Queries
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow
 from appliance.operations.alert_causes import held_by_site
@@ -218,6 +218,15 @@ def _longest_waits(tx: Queries, name: str, columns: Columns, now: float) -> Metr
         for state, oldest in tx.session.connection().execute(query)
         if state not in ENDED
     }
+    if (CaseState.WAITING,) in waits:
+        # A block that nobody asked the target slide of waits for ever, and is no trouble.
+        asked = select(columns.changed_at).where(
+            columns.state == CaseState.WAITING, columns.reason != NOT_ASKED
+        )
+        oldest = _first(tx, asked.order_by(columns.changed_at).limit(1))
+        del waits[CaseState.WAITING,]
+        if oldest is not None:
+            waits[CaseState.WAITING,] = max(0.0, now - oldest)
     said = f"Time since the change of the {name} that waits longest, by state."
     return _by(f"{name}_longest_wait_seconds", said, ("state",), waits)
 

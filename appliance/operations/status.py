@@ -36,8 +36,9 @@ CHUNK = 500
 def status_of(settings: Settings, limit: int | None = None) -> dict[str, Any]:
     """Return all cases and slides, oldest first, ready for JSON; ages in seconds.
 
-    With a limit: at most so many of each, those under way or in trouble first and the newest
-    change first, and ``more``, the number of the others.
+    With a limit: at most so many of each, those in trouble or under way first and the newest
+    change first, ``more``, the number of the others, and ``more_in_trouble``, by state the number
+    of those others that wait for a person.
     """
     require_ledger(settings)
     reader = LedgerReader(settings.ledger_url)
@@ -93,9 +94,14 @@ def _report(reader: LedgerReader, settings: Settings, limit: int | None) -> dict
             ],
         }
         if limit is not None:
-            report["more"] = {
-                "cases": sum(overview.numbers(tx, CaseRow).values()) - len(cases),
-                "slides": sum(overview.numbers(tx, SlideRow).values()) - len(slides),
+            hidden = {
+                "cases": overview.numbers_beside(tx, CaseRow, cases),
+                "slides": overview.numbers_beside(tx, SlideRow, slides),
+            }
+            report["more"] = {name: sum(states.values()) for name, states in hidden.items()}
+            report["more_in_trouble"] = {
+                name: {state: n for state, n in sorted(states.items()) if state in overview.TROUBLE}
+                for name, states in hidden.items()
             }
     return report
 

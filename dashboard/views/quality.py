@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.quality import FEW, Quality, Share, read_quality
+from dashboard.quality import FEW, MONTHS, Quality, Share, read_quality
 from dashboard.views import look
 
 KEPT_SECONDS = 600
@@ -26,7 +26,8 @@ def render() -> None:
         parts.append('<div class="td-empty">No case has a result yet.</div>')
     for assay, shares in found.scores.items():
         parts.append(f"<h2>Scores: {escape(assay)}</h2>{_shares('Score', shares)}")
-    parts.append(f"<h2>Results to be reviewed, by month</h2>{_shares('Month', found.review)}")
+    newest = f"<h2>Results to be reviewed, by month: the newest {MONTHS} months</h2>"
+    parts.append(newest + _shares("Month", found.review))
     parts.append(
         '<p class="muted">Intervals of shares are 95 % (Wilson). Stain, focus and control tissue '
         "are not on this page. The figures are at most ten minutes old.</p>"

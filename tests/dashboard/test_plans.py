@@ -12,6 +12,7 @@ from appliance.ledger.lifecycle import CaseState
 from appliance.ledger.reader import LedgerReader
 from benchmarks.grown_ledger import fill
 from dashboard.flow import read_flow
+from dashboard.quality import read_quality
 from dashboard.queries import read_case, read_queue
 from dashboard.record import read_record
 from dashboard.worklist import SpokenCases, read_work_list
@@ -30,6 +31,8 @@ COUNTED = (
 """
 IN_ORDER = ("SCAN event", "SCAN slide", "SCAN case")
 """Reads that a limit ends: the newest rows first, by their ids."""
+STEPS_PER_EVENT = 30
+"""Most instructions of SQLite's machine for each event where each is read a few times."""
 
 
 @pytest.mark.parametrize("statistics", [True, False])
@@ -67,3 +70,26 @@ def test_pages_read_indexes_however_the_rows_are_spread(lab: Lab, statistics: bo
                 limited = step in IN_ORDER and " LIMIT " in statement
                 assert not scan or limited, (step, statement)
     connection.close()
+
+
+def test_the_quality_page_costs_as_much_as_there_are_events(lab: Lab) -> None:
+    lab.ledger.close()
+    lab.settings.ledger_file.unlink()
+    fill(lab.settings, 1200)
+    with sqlite3.connect(lab.settings.ledger_file) as connection:
+        connection.execute(
+            """UPDATE event SET params = '{"reasons": 1}' WHERE to_state = 'scored'"""
+        )
+        (events,) = connection.execute("SELECT count(*) FROM event").fetchone()
+    connection.close()
+    reader, thousands = LedgerReader(lab.settings.ledger_url), list[None]()
+    assert reader.ready
+
+    def count(connection: sqlite3.Connection, *_: object) -> None:
+        connection.set_progress_handler(lambda: thousands.append(None), 1000)
+
+    event.listen(reader._engine, "checkout", count)
+    found = read_quality(reader, lab.settings)
+    reader.close()
+    assert sum(share.part for share in found.review) == 700
+    assert 0 < 1000 * len(thousands) < STEPS_PER_EVENT * events

@@ -106,6 +106,20 @@ def test_figures_are_those_of_the_ledger(ledger: Ledger, settings: Settings) -> 
     assert found["tandem_disk_free_bytes",] == pytest.approx(free, rel=0.2)
 
 
+def test_the_longest_wait_is_of_a_case_that_somebody_waits_for(
+    ledger: Ledger, settings: Settings
+) -> None:
+    now = time.time()
+    with ledger.transaction() as tx:
+        identity = Identity(accession="S26-7", block="A1", stain=HE)
+        set_reason(tx.case_for(identity, now - 9000, HER2_PAIR), "not-asked")
+    name = "tandem_case_longest_wait_seconds"
+    assert (name, "waiting") not in values(metrics_text(settings))
+    with ledger.transaction() as tx:
+        tx.case_for(Identity(accession="S26-8", block="A1", stain=HE), now - 60, HER2_PAIR)
+    assert 59 < values(metrics_text(settings))[name, "waiting"] < 9000
+
+
 @pytest.mark.parametrize(
     ("reason", "path", "state", "refused"),
     [

@@ -13,11 +13,13 @@ from typer.testing import CliRunner
 
 from appliance.cli.main import app
 from appliance.domain import HE, HER2, Identity
+from appliance.intake.pair import expire_waiting
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import set_reason
 from appliance.operations import status
 from appliance.operations.status import status_of
+from appliance.settings.intake import PairSettings
 from appliance.settings.settings import Settings
 
 
@@ -77,6 +79,45 @@ def test_a_limit_shows_trouble_and_work_first_then_the_newest(
     assert [slide["id"] for slide in report["slides"]] == ["slide-2", "slide-10", "slide-9"]
     assert [case["id"] for case in report["cases"]] == ["case-2", "case-5", "case-4"]
     assert report["more"] == {"cases": 2, "slides": 7}
+
+
+def quiet_blocks(ledger: Ledger, number: int, now: float) -> None:
+    """Add blocks of a read H&E slide each, whose target slide nobody asked for."""
+    with ledger.transaction() as tx:
+        for each in range(number):
+            slide = tx.add_slide(f"S26-9{each}_HE.svs", now)
+            slide.accession, slide.block, slide.stain = f"S26-9{each}", "A1", str(HE)
+            for state in ("arrived", "identified", "inspected", "read"):
+                tx.advance(slide, SlideState(state), now=now)
+            tx.case_for(Identity(accession=f"S26-9{each}", block="A1", stain=HE), now, HER2_PAIR)
+        overdue = PairSettings(partner_timeout_hours=1, lone_he="quiet")
+        assert expire_waiting(tx, (HER2_PAIR,), overdue, now + 7200) == 0
+
+
+def test_blocks_that_nobody_waits_for_hide_no_trouble(ledger: Ledger, settings: Settings) -> None:
+    fill(ledger, 7)
+    ended = {1: CaseState.FAILED, 2: CaseState.FAILED, 3: CaseState.FAILED, 4: CaseState.DELIVERED}
+    way = (CaseState.ALIGNED, CaseState.SCORED, CaseState.WRITTEN, CaseState.DELIVERED)
+    with ledger.transaction() as tx:
+        for case_id, state in ended.items():
+            case = tx.case(case_id)
+            assert case is not None
+            tx.advance(case, CaseState.READY, now=20.0)
+            for each in (state,) if state == CaseState.FAILED else way:
+                tx.advance(case, each, now=20.0 + case_id)
+    quiet_blocks(ledger, 5, 1e5)
+    ids = [case["id"] for case in status_of(settings, limit=100)["cases"]]
+    quiet = [f"case-{number}" for number in range(8, 13)]
+    assert ids[:6] == ["case-3", "case-2", "case-1", "case-7", "case-6", "case-5"]
+    assert set(ids[6:11]) == set(quiet) and ids[11:] == ["case-4"]
+    few = status_of(settings, limit=4)  # trouble leaves half of them to what is under way
+    assert [case["id"] for case in few["cases"]] == ["case-3", "case-2", "case-7", "case-6"]
+    assert few["more"]["cases"] == 8
+    assert few["more_in_trouble"] == {"cases": {"failed": 1}, "slides": {}}
+    config = settings.state_dir / "tandem.toml"
+    config.write_text(f'state_dir = "{settings.state_dir}"\n')
+    shown = CliRunner().invoke(app, ["status", "--limit", "4", "--config", str(config)]).output
+    assert shown.count("of them in trouble") == 1 and "of them in trouble: 1 failed" in shown
 
 
 def test_the_number_of_queries_does_not_grow_with_the_rows(
