@@ -6,7 +6,7 @@ refreshes every two seconds does not grow with the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,8 +60,12 @@ from dashboard.troubles import (
 )
 from dashboard.wording import stain_word
 
-EVENT_LIMIT = 300
-"""Most events of one case's timeline."""
+EVENT_LIMIT = 1000
+"""Most events of a case and its slides in one timeline, people's words among them."""
+OBJECT_EVENT_LIMIT = 300
+"""Most events of a case's objects in its timeline: many of them would hide all others."""
+EVENTS_CUT = "Older events are not shown."
+OBJECT_EVENTS_CUT = "Older events of objects are not shown."
 
 SLIDES_AT_WORK = (
     SlideState.ARRIVING,
@@ -118,7 +122,8 @@ class CaseDetail:
     that its anatomy slide got before the score; empty for none. `hint_map` shows where the hint
     came from; None for no map, and where the case is scored: the deep zoom has it then. `second`
     has the sentences on second readers' opinions on its target slide while there is no result.
-    `held` is the name of what holds the case; empty for a case that is not held.
+    `held` is the name of what holds the case; empty for a case that is not held. `cut` says which
+    events are left out of `events`; empty where all are there.
     """
 
     case: CaseLine
@@ -131,6 +136,7 @@ class CaseDetail:
     others: tuple[SlideLine, ...]
     deliveries: tuple[DeliveryLine, ...]
     events: tuple[EventLine, ...]
+    cut: str
     findings_key: str
     findings_folder: Path | None
     objects_key: str
@@ -161,7 +167,7 @@ class SlideDetail:
 
     `remedy` is empty for a slide that is not set aside, `interim` for one without a hint, `second`
     for one without second readers' opinions, and once its case has a result. `signed` tells who
-    signed the results of its cases; empty where nobody did.
+    signed the results of its cases; empty where nobody did. `cut` is that of `CaseDetail`.
     """
 
     slide: SlideLine
@@ -173,6 +179,7 @@ class SlideDetail:
     interim: str
     second: tuple[str, ...]
     events: tuple[EventLine, ...]
+    cut: str
 
 
 # queue
@@ -260,6 +267,7 @@ def read_case(reader: LedgerReader, settings: Settings, case_id: int) -> CaseDet
         current = tx.current_slides(row.accession, row.block, stains)
         anatomy = current.get(Stain(row.anatomy))
         deliveries = tx.deliveries(case_id)
+        events, cut = _timeline(tx, row, rows, deliveries, hidden=hidden)
         folder = store.path(ArtifactKey.parse(row.findings_key)) if row.findings_key else None
         return CaseDetail(
             case=case_line(row, settings),
@@ -279,7 +287,8 @@ def read_case(reader: LedgerReader, settings: Settings, case_id: int) -> CaseDet
                 if slide not in current.values()
             ),
             deliveries=delivery_lines(deliveries, hidden=hidden),
-            events=_timeline(tx, row, rows, deliveries, hidden=hidden),
+            events=events,
+            cut=cut,
             findings_key=row.findings_key,
             findings_folder=folder if folder is not None and folder.is_dir() else None,
             objects_key=row.objects_key,
@@ -311,6 +320,7 @@ def read_slide(reader: LedgerReader, settings: Settings, slide_id: int) -> Slide
         if row is None:
             return None
         case_id = case_ids(tx, [row]).get(slide_id)
+        events, cut = _newest(tx, [row.subject], EVENT_LIMIT)
         return SlideDetail(
             slide=slide_line(row, case_id, settings),
             accession=case_name(case_id) if hides(settings) else row.accession,
@@ -320,7 +330,8 @@ def read_slide(reader: LedgerReader, settings: Settings, slide_id: int) -> Slide
             signed=signed_results(tx, row, settings),
             interim=_interim(tx, row, None if case_id is None else tx.case(case_id)),
             second=_second(tx, row, None if case_id is None else tx.case(case_id)),
-            events=_events_of(tx, {row.subject: "Slide"}, hidden=hides(settings)),
+            events=event_lines(events, {row.subject: "Slide"}, hidden=hides(settings)),
+            cut=EVENTS_CUT if cut else "",
         )
 
 
@@ -343,19 +354,20 @@ def _timeline(
     deliveries: Sequence[DeliveryRow],
     *,
     hidden: bool,
-) -> tuple[EventLine, ...]:
+) -> tuple[tuple[EventLine, ...], str]:
+    """Return the events, oldest first, and the sentence on those that are left out."""
     who = {case.subject: "Case"}
     who |= {slide.subject: f"{stain_word(slide.stain)} slide" for slide in slides}
+    own, own_cut = _newest(tx, list(who), EVENT_LIMIT)
     who |= {row.subject: f"{row.kind} to {row.destination}" for row in deliveries}
-    return _events_of(tx, who, hidden=hidden)
+    objects, cut = _newest(tx, [row.subject for row in deliveries], OBJECT_EVENT_LIMIT)
+    events = sorted(own + objects, key=lambda event: event.id or 0)
+    said = EVENTS_CUT if own_cut else OBJECT_EVENTS_CUT if cut else ""
+    return event_lines(events, who, hidden=hidden), said
 
 
-def _events_of(tx: Queries, who: Mapping[str, str], *, hidden: bool) -> tuple[EventLine, ...]:
-    """Return the newest events of some subjects, whose names `who` gives, oldest first."""
-    newest = tx.session.exec(
-        select(EventRow)
-        .where(col(EventRow.subject).in_(who))
-        .order_by(col(EventRow.id).desc())
-        .limit(EVENT_LIMIT)
-    ).all()
-    return event_lines(list(reversed(newest)), who, hidden=hidden)
+def _newest(tx: Queries, subjects: Sequence[str], limit: int) -> tuple[list[EventRow], bool]:
+    """Return the newest events of some subjects, oldest first, and whether there are older ones."""
+    query = select(EventRow).where(col(EventRow.subject).in_(subjects))
+    newest = tx.session.exec(query.order_by(col(EventRow.id).desc()).limit(limit + 1)).all()
+    return list(reversed(newest[:limit])), len(newest) > limit

@@ -127,7 +127,8 @@ def _records_markup(case_id: int) -> tuple[str, str, str]:
     detail = _read(case_id)
     if detail is None:
         return "", "", ""
-    history = f'<div class="td-card">{steps_markup(detail)}</div>{timeline_markup(detail.events)}'
+    timeline = timeline_markup(detail.events, detail.cut)
+    history = f'<div class="td-card">{steps_markup(detail)}</div>{timeline}'
     return deliveries_markup(detail), history, slides_markup(detail)
 
 

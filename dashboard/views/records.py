@@ -122,8 +122,11 @@ def deliveries_markup(detail: CaseDetail) -> str:
     )
 
 
-def timeline_markup(events: Sequence[EventLine]) -> str:
-    """Return the events, newest first, with the person whose word an event was, as markup."""
+def timeline_markup(events: Sequence[EventLine], cut: str) -> str:
+    """Return the events, newest first, with the person whose word an event was, as markup.
+
+    `cut` says which events are not among them.
+    """
     rows = [
         (
             f'<span class="muted">{look.moment(event.at)}</span>',
@@ -137,6 +140,7 @@ def timeline_markup(events: Sequence[EventLine]) -> str:
     return (
         '<div class="td-card"><h2>History</h2>'
         + look.table(("Time", "What", "Event", "Person"), rows, "Nothing happened yet.")
+        + (f'<p class="muted">{escape(cut)}</p>' if cut else "")
         + "</div>"
     )
 

@@ -60,4 +60,4 @@ def render() -> None:
             '<div class="muted">Its overview is away: retention removes it some time after the '
             "case was delivered. The case has its pictures.</div>"
         )
-    look.block(timeline_markup(detail.events))
+    look.block(timeline_markup(detail.events, detail.cut))

@@ -13,24 +13,26 @@ from appliance.findings.findings import Findings
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow, SlideRow, set_reason
-from appliance.ledger.transaction import Transaction
+from appliance.ledger.transaction import NewDelivery, Transaction
 from appliance.line.case_steps import AnalyzedCase, finish_analyze
 from appliance.line.context import Done
 from appliance.operations.status import status_of
 from appliance.operations.users import Role
 from appliance.settings.settings import Settings
 from appliance.words.say import say
-from dashboard import actions
+from dashboard import actions, queries
 from dashboard.actions import Person
 from dashboard.quality import read_quality
-from dashboard.queries import Queue, read_case, read_queue, read_subjects
+from dashboard.queries import Queue, read_case, read_queue, read_slide, read_subjects
 from dashboard.troubles import GROUP_ROWS, LIMIT, Trouble
+from dashboard.views.records import timeline_markup
 from dashboard.worklist import PAGE_CASES, SpokenCases, read_work_list
 
 if TYPE_CHECKING:
     from conftest import Lab
 
 
+CORRECTION = {"was": "2+", "given": "2+", "score": "3+", "why": "seen"}
 NOBODY: Any = None
 """Context of a step that `finish_analyze` does not look at."""
 
@@ -295,8 +297,6 @@ def test_case_has_slides_deliveries_and_one_timeline(
 def test_a_slide_of_many_objects_is_one_line(lab: Lab, reader: LedgerReader) -> None:
     case_id = lab.slide("S26-0000001", HE)
     with lab.ledger.transaction() as tx:
-        from appliance.ledger.transaction import NewDelivery
-
         for number in range(7):
             tx.enqueue(
                 case_id,
@@ -316,6 +316,39 @@ def test_a_slide_of_many_objects_is_one_line(lab: Lab, reader: LedgerReader) -> 
     (line,) = detail.deliveries
     assert (line.objects, line.kind) == (7, "WSM")
     assert [event.count for event in detail.events if event.who == "WSM to pacs"] == [7]
+
+
+def test_events_of_many_objects_hide_no_other_event_of_a_case(
+    lab: Lab, reader: LedgerReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.slide("S26-0000001", HE)
+    case_id = lab.slide("S26-0000001", HER2)
+    lab.do(lambda tx, now: tx.note("case-1", "corrected-by", now, params=CORRECTION, by="Ito^Bert"))
+    with lab.ledger.transaction() as tx:
+        for number in range(150):
+            uids = {"study_uid": "2.25.1", "series_uid": "2.25.2", "sop_class_uid": "1.2"}
+            uid = f"2.25.3.{number}"
+            new = NewDelivery(
+                destination="pacs", kind="WSM", path="x.dcm", sop_instance_uid=uid, **uids
+            )
+            tx.enqueue(case_id, new, lab.tick())
+    known = read_case(reader, lab.settings, case_id)
+    assert known is not None and known.cut == "" and known.events[0].text == "arriving"
+    with lab.ledger.transaction() as tx:
+        for row in tx.deliveries(case_id):
+            tx.advance(row, DeliveryState.SENT, now=lab.tick())
+            tx.advance(row, DeliveryState.PROVEN, now=lab.tick())
+    detail = read_case(reader, lab.settings, case_id)
+    assert detail is not None
+    assert "Older events of objects are not shown." in timeline_markup(detail.events, detail.cut)
+    assert detail.events[0] == known.events[0]
+    assert "Ito^Bert" in [line.by for line in detail.events]
+    assert sum(line.count for line in detail.events if line.who == "WSM to pacs") == 300
+    monkeypatch.setattr(queries, "EVENT_LIMIT", 3)
+    few, slide = read_case(reader, lab.settings, case_id), read_slide(reader, lab.settings, 1)
+    assert few is not None and slide is not None
+    assert few.cut == slide.cut == "Older events are not shown."
+    assert len(slide.events) == 3
 
 
 def test_search_and_limit(lab: Lab, reader: LedgerReader) -> None:
