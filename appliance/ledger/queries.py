@@ -178,14 +178,16 @@ class Queries:
         return list(self.session.exec(select(CaseRow).order_by(col(CaseRow.id))).all())
 
     def waiting_cases(self, unchanged_since: float) -> list[CaseRow]:
-        """Return the waiting cases that did not change after a time, oldest first.
+        """Return the waiting cases that lack one slide and did not change after a time.
 
-        Those whose target slide nobody asked for are left out.
+        The oldest come first. Those whose target slide nobody asked for are left out.
         """
+        anatomy, target = _has(CaseRow.anatomy), _has(CaseRow.target)
         query = select(CaseRow).where(
             CaseRow.state == CaseState.WAITING,
             CaseRow.changed_at <= unchanged_since,
             CaseRow.reason != NOT_ASKED,
+            or_(anatomy & ~target, target & ~anatomy),
         )
         return list(self.session.exec(query.order_by(col(CaseRow.id))).all())
 
@@ -318,6 +320,17 @@ class Queries:
         )
         found = select(CaseRow.id).where(CaseRow.state == state, ~having)
         return [case_id for case_id in self.session.exec(found).all() if case_id is not None]
+
+
+def _has(stain: str) -> ColumnElement[bool]:
+    """Return the condition for cases whose block has a slide of a stain that they can use."""
+    query = select(SlideRow.id).where(
+        SlideRow.accession == CaseRow.accession,
+        SlideRow.block == CaseRow.block,
+        SlideRow.stain == stain,
+        col(SlideRow.state).not_in(GONE),
+    )
+    return query.exists()
 
 
 def _of(names: Sequence[str], known: Sequence[str] | None) -> ColumnElement[bool]:

@@ -75,10 +75,9 @@ class Transaction(Queries):
     def take_up(self, backup: str, now: float) -> None:
         """Note that a backup took the ledger's place; objects may have been sent since it."""
         self.note(LEDGER, RESTORED, now, params={"backup": backup})
-        for row in self.deliveries():
-            # An object with attempts is looked for at its destination before it is sent.
-            row.attempts = max(row.attempts, 1)
-            self.session.add(row)
+        # An object with attempts is looked for at its destination before it is sent.
+        untried = update(DeliveryRow).where(col(DeliveryRow.attempts) < 1).values(attempts=1)
+        self.session.connection().execute(untried)
 
     def advance(
         self,

@@ -12,13 +12,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+from sqlmodel import col, select
+
 from appliance.findings.findings import RESEARCH_USE
+from appliance.ledger import overview
 from appliance.ledger.hints import CODE, Hint, hint_in
 from appliance.ledger.queries import GONE, Queries
 from appliance.ledger.reader import LedgerReader
-from appliance.ledger.tables import CaseRow
+from appliance.ledger.tables import CaseRow, EventRow, SlideRow, id_named
 from appliance.operations.corrections import CONFIRMED, CORRECTED, SIGNED
-from appliance.operations.status import require_ledger
+from appliance.operations.status import CHUNK, require_ledger
 from appliance.settings.settings import Settings
 
 
@@ -66,9 +69,16 @@ def interim_report(settings: Settings) -> dict[str, Any]:
 def _hinted(tx: Queries) -> Iterable[_Hinted]:
     """The newest hint of each case, of the slide that the case uses."""
     notes = tx.notes(CODE)
-    slides = {slide.subject: slide for slide in tx.slides() if slide.state not in GONE}
-    cases = {(case.accession, case.block, case.assay): case for case in tx.cases()}
-    spoken = {note.subject for note in tx.notes(CONFIRMED, CORRECTED)}
+    slides: dict[str, SlideRow] = {}
+    cases: dict[tuple[str, str, str], CaseRow] = {}
+    for rows in _noted(tx, notes):
+        slides |= {slide.subject: slide for slide in rows}
+        for block in overview.cases_by_block(tx, rows).values():
+            cases |= {(case.accession, case.block, case.assay): case for case in block}
+    if not cases:
+        return ()
+    known = {case.subject for case in cases.values()}
+    spoken = known & {note.subject for note in tx.notes(CONFIRMED, CORRECTED)}
     signed = {subject for subject in spoken if tx.scored_by(subject) in SIGNED}
     newest: dict[str, _Hinted] = {}
     for note in notes:
@@ -80,6 +90,15 @@ def _hinted(tx: Queries) -> Iterable[_Hinted]:
         if case is not None:
             newest[case.subject] = _Hinted(hint=hint, case=case, signed=case.subject in signed)
     return newest.values()
+
+
+def _noted(tx: Queries, notes: Iterable[EventRow]) -> Iterable[list[SlideRow]]:
+    """Yield the slides of some notes that cases use, `CHUNK` at once: few of all."""
+    ids = sorted({i for note in notes if (i := id_named(note.subject, "slide")) is not None})
+    for start in range(0, len(ids), CHUNK):
+        chosen = col(SlideRow.id).in_(ids[start : start + CHUNK])
+        query = select(SlideRow).where(chosen, col(SlideRow.state).not_in(GONE))
+        yield list(tx.session.exec(query).all())
 
 
 def _weights(hint: Hint) -> Mapping[str, Any]:

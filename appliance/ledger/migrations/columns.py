@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from alembic import op
 from sqlalchemy import Column, Connection, inspect, text
 
 from appliance.ledger.events import Event, chained
+
+AT_ONCE = 10_000
+"""Most rows that are held in memory."""
 
 
 def tables_of(connection: Connection) -> set[str]:
@@ -27,6 +31,20 @@ def add_missing(table: str, *columns: Column[Any]) -> None:
     for column in columns:
         if column.name not in there:
             op.add_column(table, column)
+
+
+def rows_by_id(connection: Connection, table: str, columns: str) -> Iterator[Sequence[Any]]:
+    """Yield id and `columns` of each row, by id; few at once, as a ledger may be of years.
+
+    Rows may be changed meanwhile, but for their ids.
+    """
+    query = text(
+        f'SELECT id, {columns} FROM "{table}" WHERE id > :last ORDER BY id LIMIT :most'  # noqa: S608
+    )
+    last = 0
+    while rows := connection.execute(query, {"last": last, "most": AT_ONCE}).all():
+        yield from rows
+        last = rows[-1].id
 
 
 def change_state(

@@ -11,8 +11,9 @@ import pytest
 from fixtures.pairings import HER2_PAIR, TOY, TOY_PAIR
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 
-from appliance.domain import HE, HER2, Stain
+from appliance.domain import HE, HER2, Identity, Stain
 from appliance.intake.block import make_ready
 from appliance.intake.content import lose_slide
 from appliance.intake.pair import expire_waiting, join_block, take_place
@@ -127,6 +128,25 @@ def test_a_block_of_he_and_her2_is_ready_and_nothing_waits_for_toy(desk: Desk) -
     desk.arrive(HER2)
     assert desk.states() == {"her2": "ready"}
     assert desk.expire(1000) == 0
+
+
+def test_blocks_with_both_slides_cost_the_check_of_partners_nothing(desk: Desk) -> None:
+    asked: list[tuple[object, ...]] = []
+    event.listen(desk.ledger._engine, "before_cursor_execute", lambda *facts: asked.append(facts))
+    with desk.ledger.transaction() as tx:
+        for number in range(4):  # of the last one the H&E slide alone can be used
+            for stain in (HE, HER2):
+                slide = tx.add_slide(f"{number}_{stain}.svs", 1.0)
+                slide.accession, slide.block, slide.stain = f"S26-{number}", "A1", str(stain)
+                slide.state = "superseded" if (number, stain) == (3, HER2) else "identified"
+            tx.case_for(Identity(accession=f"S26-{number}", block="A1", stain=HE), 1.0, HER2_PAIR)
+        tx.session.flush()
+        asked.clear()
+        late = PairSettings(lone_he="trouble")
+        assert expire_waiting(tx, PAIRINGS, late, 1e6) == 1
+        assert sum("FROM slide" in str(facts[2]).replace('"', "") for facts in asked) == 3
+        found = {case.accession: case.state for case in tx.cases()}
+    assert found == dict.fromkeys(("S26-0", "S26-1", "S26-2"), "waiting") | {"S26-3": "partnerless"}
 
 
 def test_a_toy_slide_begins_its_own_case_with_the_same_he_slide(desk: Desk) -> None:

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 from fixtures.ledgers import LEDGERS, load_ledger
+from sqlalchemy import Engine, event
 from sqlmodel import SQLModel
 
 from appliance.errors import DiskFullError, LedgerError
 from appliance.ledger.backups import backups_of, folder_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
+from appliance.ledger.migrations import columns as migration_columns
 from appliance.ledger.migrations import migrate
 from appliance.ledger.queries import RESTORED
 from appliance.ledger.schema import SCHEMA, TABLES
@@ -121,6 +123,42 @@ def test_what_people_see_is_kept(tmp_path: Path, dump: Path) -> None:
     assert slides["Müller_A1_HE.svs"]["detail"] == "ValueError: bad: tag"
     assert slides["S26-8_A1_HER2.svs"]["detail"] == "3 times"
     assert slides["S26-9_A1_HE.svs"]["state"] == "superseded"
+
+
+def test_rows_are_converted_few_at_once_and_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = "SELECT id, at, subject, kind, text, hash FROM event"
+    before = sqlite3.connect(load_ledger(LEDGERS[0], tmp_path / "before.sqlite"))
+    (events,) = before.execute("SELECT max(id) FROM event").fetchone()
+    before.close()
+
+    def migrated(name: str) -> tuple[dict[str, Any], int]:
+        """Migrate; return the rows, without the events of the migrations, and the reads of old
+        events."""
+        asked: list[str] = []
+
+        def keep(_c: object, _k: object, statement: str, *_: object) -> None:
+            asked.append(statement.replace('"', ""))
+
+        event.listen(Engine, "before_cursor_execute", keep)
+        file = load_ledger(LEDGERS[0], tmp_path / name)
+        start(file).close()
+        event.remove(Engine, "before_cursor_execute", keep)
+        with sqlite3.connect(file) as connection:
+            rows = {
+                table: connection.execute(f'SELECT * FROM "{table}"').fetchall()  # noqa: S608
+                for table in ("slide", "case", "delivery")
+            }
+            own = connection.execute("SELECT * FROM event WHERE id <= ?", (events,)).fetchall()
+        connection.close()
+        return rows | {"event": own}, sum(each.startswith(query) for each in asked)
+
+    at_once, _ = migrated("whole.sqlite")
+    monkeypatch.setattr(migration_columns, "AT_ONCE", 3, raising=False)
+    few, reads = migrated("few.sqlite")
+    assert few == at_once
+    assert reads == events // 3 + 1 + bool(events % 3)
 
 
 @pytest.mark.parametrize("dump", LEDGERS[:4], ids=lambda dump: dump.stem)

@@ -183,6 +183,23 @@ def test_an_object_is_queued_once_per_destination(ledger: Ledger) -> None:
         enqueue_behind_its_back()
 
 
+def test_each_object_of_a_restored_ledger_has_an_attempt(ledger: Ledger) -> None:
+    with ledger.transaction() as tx:
+        case = tx.case_for(Identity(accession="S26-1", block="A1", stain=HE), 1.0, HER2_PAIR)
+        for attempts in (0, 1, 4):
+            uids = {"study_uid": "1", "series_uid": "2", "sop_class_uid": "4"}
+            uid = f"3.{attempts}"
+            new = NewDelivery(destination="a", kind="SR", path="x", sop_instance_uid=uid, **uids)
+            tx.enqueue(case.id or 0, new, now=1.0)
+            tx.deliveries()[-1].attempts = attempts
+    with ledger.transaction() as tx:
+        tx.take_up("backup", 2.0)
+        held = [row for row in tx.session.identity_map.values() if isinstance(row, DeliveryRow)]
+        assert held == []  # there may be a million
+        assert [row.attempts for row in tx.deliveries()] == [1, 1, 4]
+        assert tx.was_restored()
+
+
 def test_no_error_of_the_database_names_an_accession(ledger: Ledger) -> None:
     with ledger.transaction() as tx:
         tx.case_for(Identity(accession="S26-1", block="A1", stain=HE), 1.0, HER2_PAIR)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fixtures.pairings import HER2_PAIR
+from sqlalchemy import Engine, event
 from typer.testing import CliRunner
 
 from appliance.cli.main import app
@@ -68,6 +69,29 @@ def settings(tmp_path: Path) -> Settings:
         tx.advance(gone, SlideState.QUARANTINED, now=5.0)
     ledger.close()
     return made
+
+
+@pytest.mark.parametrize("hinted", [True, False])
+def test_the_report_reads_the_slides_with_a_hint_alone(
+    settings: Settings, tmp_path: Path, hinted: bool
+) -> None:
+    asked: list[str] = []
+
+    def keep(_c: object, _k: object, statement: str, *_: object) -> None:
+        asked.append(" ".join(statement.replace('"', "").split()))
+
+    if not hinted:
+        settings = Settings(state_dir=tmp_path / "other")
+        ledger = Ledger(settings.ledger_url)
+        with ledger.transaction() as tx:
+            tx.add_slide("/scans/a.svs", 1.0)
+        ledger.close()
+    event.listen(Engine, "before_cursor_execute", keep)
+    found = interim_report(settings)
+    event.remove(Engine, "before_cursor_execute", keep)
+    assert bool(found["weights"]) == hinted
+    rows = [each for each in asked if " FROM slide" in each or " FROM case" in each]
+    assert bool(rows) == hinted and all(" WHERE " in each for each in rows)
 
 
 def test_a_case_counts_once_by_its_newest_hint(settings: Settings) -> None:

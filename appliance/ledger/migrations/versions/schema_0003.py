@@ -11,7 +11,7 @@ from sqlalchemy import Boolean, Column, Connection, Float, String, text
 
 from appliance.ledger.events import hash_of
 from appliance.ledger.migrations import sentences
-from appliance.ledger.migrations.columns import add_event, add_missing, columns_of
+from appliance.ledger.migrations.columns import add_event, add_missing, columns_of, rows_by_id
 
 revision = "0003"
 down_revision = "0002"
@@ -57,8 +57,7 @@ def _convert(
     names = written.split(", ")
     places = ", ".join(f"{name} = :{name}" for name in names)
     update = text(f'UPDATE "{table}" SET {places} WHERE id = :id')  # noqa: S608
-    rows = connection.execute(text(f'SELECT id, {columns} FROM "{table}"')).all()  # noqa: S608
-    for row_id, *said in rows:
+    for row_id, *said in rows_by_id(connection, table, columns):
         values = dict(zip(names, convert(*said), strict=True))
         connection.execute(update, values | {"id": row_id})
 
@@ -67,10 +66,10 @@ def _convert_events(connection: Connection) -> tuple[str, dict[str, Any]]:
     """Convert all events; return the fact of what their chain was."""
     places = ", ".join(f"{name} = :{name}" for name in (*_EVENT, "hash"))
     update = text(f"UPDATE event SET {places} WHERE id = :id")  # noqa: S608
-    query = text("SELECT id, at, subject, kind, text, hash FROM event ORDER BY id")
+    events = rows_by_id(connection, "event", "at, subject, kind, text, hash")
     previous = old = ""
     broken = None
-    for row_id, at, subject, kind, said, stored in connection.execute(query).all():
+    for row_id, at, subject, kind, said, stored in events:
         facts = json.dumps([old, at, subject, kind, said])
         if broken is None and hashlib.sha256(facts.encode()).hexdigest() != stored:
             broken = row_id
