@@ -27,6 +27,10 @@ DEFAULT_LIMIT = 50
 
 
 def status(
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID]…", help="Only case-1 or slide-3, with what is of its block."),
+    ] = None,
     as_json: JsonOption = False,
     limit: Annotated[
         int | None,
@@ -50,9 +54,9 @@ def status(
         typer.echo(sentence)
         raise typer.Exit(0 if lives else 1)
     if as_json:
-        typer.echo(json.dumps(status_of(settings, limit), ensure_ascii=False))
+        typer.echo(json.dumps(status_of(settings, limit, ids or ()), ensure_ascii=False))
         return
-    report = status_of(settings, limit or DEFAULT_LIMIT)
+    report = status_of(settings, limit or DEFAULT_LIMIT, ids or ())
     for title, columns, rows in (
         ("Cases", ("id", "accession", "block", "state", "score", "review", "remedy"), "cases"),
         ("Slides", ("id", "file", "stain", "state", "reason", "remedy"), "slides"),
@@ -64,7 +68,7 @@ def status(
             table.add_row(*(_cell(row[column]) for column in columns))
         out.print(table)
         if more := report.get("more", {}).get(rows):
-            out.print(f"and {more} more {rows}: --limit N shows more, --json shows all")
+            out.print(f"and {more} more {rows}: --limit N shows more, tandem status ID one")
             trouble = report["more_in_trouble"][rows]
             if trouble:
                 said = ", ".join(f"{n} {state}" for state, n in trouble.items())

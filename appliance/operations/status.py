@@ -19,7 +19,15 @@ from appliance.ledger.lost import check_not_lost
 from appliance.ledger.progress import read_progress
 from appliance.ledger.queries import Queries, current
 from appliance.ledger.reader import LedgerReader
-from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_of, params_of
+from appliance.ledger.tables import (
+    CaseRow,
+    DeliveryRow,
+    EventRow,
+    SlideRow,
+    id_named,
+    id_of,
+    params_of,
+)
 from appliance.operations.disk import forecast, retention_trouble
 from appliance.operations.seen import hold_name, result_name, shown_name
 from appliance.settings.extensions import BUILT_IN_ASSAYS
@@ -33,12 +41,20 @@ CHUNK = 500
 """Rows whose slides, deliveries and events are read by one query each."""
 
 
-def status_of(settings: Settings, limit: int | None = None) -> dict[str, Any]:
+def status_of(
+    settings: Settings, limit: int | None = None, subjects: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return all cases and slides, oldest first, ready for JSON; ages in seconds.
 
     With a limit: at most so many of each, those in trouble or under way first and the newest
     change first, ``more``, the number of the others, and ``more_in_trouble``, by state the number
-    of those others that wait for a person.
+    of those others that wait for a person. With `subjects`: those alone, whatever the
+    limit, each case with the slides of its block and each slide with the cases of its block.
+
+    Raises
+    ------
+    SettingsError
+        If no daemon ever ran with these settings, or a subject is not there.
     """
     require_ledger(settings)
     reader = LedgerReader(settings.ledger_url)
@@ -55,7 +71,7 @@ def status_of(settings: Settings, limit: int | None = None) -> dict[str, Any]:
         }
         if not reader.ready:  # the daemon is creating it
             return {"cases": [], "slides": []} | appliance
-        return _report(reader, settings, limit) | appliance
+        return _report(reader, settings, limit, subjects) | appliance
     finally:
         reader.close()
 
@@ -76,11 +92,19 @@ def life_of(settings: Settings) -> tuple[bool, str]:
     return found.alive, found.sentence
 
 
-def _report(reader: LedgerReader, settings: Settings, limit: int | None) -> dict[str, Any]:
+def _report(
+    reader: LedgerReader, settings: Settings, limit: int | None, subjects: Sequence[str]
+) -> dict[str, Any]:
     now = time.time()
     with reader.reading() as tx:
-        cases = tx.cases() if limit is None else overview.newest(tx, CaseRow, limit)
-        slides = tx.slides() if limit is None else overview.newest(tx, SlideRow, limit)
+        if subjects:
+            cases, slides = _named(tx, subjects)
+            limit = None
+        elif limit is None:
+            cases, slides = tx.cases(), tx.slides()
+        else:
+            cases = overview.newest(tx, CaseRow, limit)
+            slides = overview.newest(tx, SlideRow, limit)
         report: dict[str, Any] = {
             "cases": [
                 entry
@@ -104,6 +128,25 @@ def _report(reader: LedgerReader, settings: Settings, limit: int | None) -> dict
                 for name, states in hidden.items()
             }
     return report
+
+
+def _named(tx: Queries, subjects: Sequence[str]) -> tuple[list[CaseRow], list[SlideRow]]:
+    """Return the cases and slides that are named, and those of the same block, oldest first."""
+    cases: dict[int, CaseRow] = {}
+    slides: dict[int, SlideRow] = {}
+    for subject in subjects:
+        slide_id, case_id = id_named(subject, "slide"), id_named(subject, "case")
+        if case_id is not None and (case := tx.case(case_id)):
+            cases[case_id] = case
+            slides |= {id_of(row): row for row in tx.slides_of_block(case.accession, case.block)}
+        elif slide_id is not None and (slide := tx.slide(slide_id)):
+            slides[slide_id] = slide
+            if slide.block:
+                block = tx.cases_of_block(slide.accession, slide.block)
+                cases |= {id_of(row): row for row in block}
+        else:
+            raise SettingsError(f"no {subject!r}. Ids are such as slide-3 and case-1.")
+    return [cases[i] for i in sorted(cases)], [slides[i] for i in sorted(slides)]
 
 
 def _cases(

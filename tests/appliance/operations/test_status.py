@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from appliance.cli.main import app
 from appliance.domain import HE, HER2, Identity
+from appliance.errors import SettingsError
 from appliance.intake.pair import expire_waiting
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
@@ -153,6 +155,29 @@ def test_the_tables_say_how_many_more_there_are(ledger: Ledger, settings: Settin
     shown = tandem("status", "--limit", "2", "--config", config).stdout
     assert "and 3 more cases" in shown and "and 8 more slides" in shown
     assert "more" not in tandem("status", "--config", config).stdout
+
+
+def test_what_is_named_is_shown_alone_with_its_block(ledger: Ledger, settings: Settings) -> None:
+    fill(ledger, 5)
+    config = settings.state_dir / "tandem.toml"
+    config.write_text(f'state_dir = "{settings.state_dir}"\n')
+
+    def shown(*ids: str) -> tuple[list[str], list[str]]:
+        said = CliRunner().invoke(app, ["status", *ids, "--json", "--config", str(config)]).output
+        report = json.loads(said)
+        assert "more" not in report and "alive" in report["appliance"]
+        cases, slides = report["cases"], report["slides"]
+        return [case["id"] for case in cases], [slide["id"] for slide in slides]
+
+    assert shown("case-2") == (["case-2"], ["slide-3", "slide-4"])
+    assert shown("slide-4") == (["case-2"], ["slide-4"])
+    both = (["case-1", "case-2"], ["slide-1", "slide-2", "slide-4"])
+    assert shown("slide-4", "case-1", "--limit", "1") == both
+    table = CliRunner().invoke(app, ["status", "case-2", "--config", str(config)]).output
+    assert "case-2" in table and "case-3" not in table and "more" not in table
+    for unknown in ("case-99", "slide-0", "S26-1"):
+        with pytest.raises(SettingsError, match=unknown):
+            status_of(settings, subjects=[unknown])
 
 
 def test_brackets_in_names_are_shown_as_they_are(ledger: Ledger, settings: Settings) -> None:
