@@ -238,7 +238,7 @@ def _with_masks(
 
 def _from_table(table: Path, task: Task, names: Mapping[str, str] | None) -> list[LabeledImage]:
     folder = table.parent
-    rows = rows_of(table, [name for known in _COLUMNS.values() for name in known])
+    rows = rows_of(table, [name for known in _COLUMNS.values() for name in known], any_case=True)
     masked: list[LabeledImage] = []
     found = _images(folder)
     if pair := _two_folders(folder):

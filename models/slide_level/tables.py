@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import csv
+import io
+import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from models.errors import DataSetError
 
 _DELIMITERS = (",", ";", "\t")
 """Delimiters of tables; the comma where no other gives more columns that are read."""
+_SEPARATOR = re.compile(r'"?sep=.?"?[\r\n]', re.IGNORECASE)
+"""First line by which a spreadsheet names its delimiter."""
+_NOT_UTF8 = "not a readable CSV table: not in UTF-8. Save it as CSV UTF-8"
+_MINUS = "\N{MINUS SIGN}"
 
 
 class Row(dict[str, str]):
@@ -21,31 +28,75 @@ class Row(dict[str, str]):
         self.line = line
 
 
-def rows_of(path: Path, known: Sequence[str]) -> list[Row]:
+def rows_of(path: Path, known: Sequence[str], *, any_case: bool = False) -> list[Row]:
     """Return the rows of a CSV file by column, without blanks around names and cells.
 
     `known` are the names of the columns that are read; others may stand beside them. A cell that a
-    row lacks is empty. Rows without any cell, as spreadsheets write them, are left out.
+    row lacks is empty. Rows without any cell, as spreadsheets write them, are left out, as is their
+    first line ``sep=;``. `any_case`: the caller reads names in capitals, too.
 
     Raises
     ------
     DataSetError
-        If it cannot be read.
+        If it cannot be read, a quote has no end, a cell has a line break, which may be such a
+        quote that swallowed rows, or a column that is read is there twice.
     """
+    lines = io.StringIO(_text(path), newline="")
+    first = 1
+    if _SEPARATOR.match(lines.readline()):
+        first = 2
+    else:
+        lines.seek(0)
+    start, before = lines.tell(), first - 1
+    delimiter = _delimiter(lines.readline(), known)
+    lines.seek(start)
+    found: list[tuple[int, list[str]]] = []
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            delimiter = _delimiter(stream.readline(), known)
-            stream.seek(0)
-            reader = csv.DictReader(stream, delimiter=delimiter)
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as err:
-        raise DataSetError(f"{path}: not a readable CSV table ({err})") from err
+        for cells in reader:
+            if any("\n" in cell or "\r" in cell for cell in cells):
+                raise DataSetError(
+                    f"{path}, line {first}: a cell with a line break. Close its quote, or write "
+                    "the cell in one line."
+                )
+            first = before + reader.line_num + 1
+            if cells:
+                found.append((first - 1, [cell.strip() for cell in cells]))
+    except csv.Error as err:
+        raise DataSetError(
+            f"{path}, line {first}: not a readable CSV table, as where a quote has no end ({err})"
+        ) from err
+    if not found:
+        return []
+    (_, names), *rest = found
+    _check_twice(names, known, path, any_case=any_case)
     # Cells beyond the last column have no name.
-    found = [
-        Row(line, {n.strip(): (cell or "").strip() for n, cell in row.items() if n is not None})
-        for line, row in rows
-    ]
-    return [row for row in found if any(row.values())]
+    rows = [Row(line, dict(zip_longest(names, c[: len(names)], fillvalue=""))) for line, c in rest]
+    return [row for row in rows if any(row.values())]
+
+
+def _text(path: Path) -> str:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as err:
+        raise DataSetError(f"{path}: not a readable CSV table ({err})") from err
+    except UnicodeDecodeError as err:
+        raise DataSetError(f"{path}: {_NOT_UTF8} ({err.reason})") from err
+    if "\0" in text:  # UTF-16 of plain letters is UTF-8, too
+        raise DataSetError(f"{path}: {_NOT_UTF8}")
+    return text
+
+
+def _check_twice(names: Sequence[str], known: Sequence[str], path: Path, *, any_case: bool) -> None:
+    """Check that no column that is read is there twice: one of them would win unseen."""
+    seen: dict[str, str] = {}
+    for name in names:
+        key = name.casefold() if any_case else name
+        if key in seen and key in known:
+            raise DataSetError(
+                f"{path}: the columns {seen[key]!r} and {name!r} have one name. Leave one of them."
+            )
+        seen[key] = name
 
 
 def check_columns(names: Collection[str], known: Sequence[str], where: str) -> None:
@@ -84,16 +135,28 @@ def check_patients(names: Iterable[str], where: str) -> None:
     Raises
     ------
     DataSetError
-        If two names differ in case, or in the code of equal characters, alone: they would be two
-        patients, one of whom judges what the other taught.
+        If two names differ in case, blanks, dashes, or the code of equal characters, alone: they
+        would be two patients, one of whom judges what the other taught.
     """
     seen: dict[str, str] = {}
     for name in names:
-        first = seen.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
+        first = seen.setdefault(_plain(name), name)
         if first != name:
             case = first.casefold() == name.casefold()
-            what = "case alone" if case else "the code of their characters alone"
+            what = "case" if case else "blanks, dashes or the code of their characters"
             raise DataSetError(
-                f"{where}: patients {first!r} and {name!r} differ in {what} and would count as "
-                "two. Write one name in one way."
+                f"{where}: patients {first!r} and {name!r} differ in {what} alone and would count "
+                "as two. Write one name in one way."
             )
+
+
+def _plain(name: str) -> str:
+    """Return a patient's name without what a reader does not see or does not tell apart."""
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    kinds = [(letter, unicodedata.category(letter)) for letter in plain]
+    seen = [
+        "-" if kind == "Pd" or letter == _MINUS else letter
+        for letter, kind in kinds
+        if kind != "Cf"
+    ]
+    return " ".join("".join(seen).split())

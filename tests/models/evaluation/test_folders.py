@@ -194,6 +194,9 @@ def broken(folder: Path, kind: str) -> Task:
         case "listed":
             folder.mkdir()
             (folder / "labels.csv").write_text("file,label\nz.png,tumor\n")
+        case "columns":
+            put(folder / "a.png")
+            (folder / "labels.csv").write_text("file,label,Label\na.png,tumor,other\n")
         case "mpp":
             put(folder / "tumor" / "a.png")
             (folder / "mpp").write_text("forty")
@@ -216,6 +219,7 @@ def broken(folder: Path, kind: str) -> Task:
         ("doubled", "labels.csv: ./a.png is listed twice"),
         ("linked", "labels.csv: b.png is listed twice"),
         ("listed", "line 2: there is no z.png"),
+        ("columns", "the columns 'label' and 'Label' have one name"),
         ("mpp", "not a number"),
         ("implausible", "implausible"),
         ("nowhere", "no such folder"),

@@ -69,8 +69,21 @@ def test_classes_are_those_of_table_2(
         (("S1,P1,a.png,0,,0", "S2, P1 ,a.png,0,,1"), "patient P1 is in fold 0 and in fold 1"),
         (("S1,P1,a.png,0,,0", "S2,p1,a.png,0,,1"), "patients 'P1' and 'p1' differ in case alone"),
         (("S1,P1,a.png,0,,", "S1 ,P2,a.png,0,,"), "line 3: slide 'S1' is there twice"),
-        (("S1,Mu\u0308,a.png,0,,0", "S2,M\u00fc,a.png,0,,1"), "differ in the code of their"),
-        (("S1,P 1,a.png,0,,0", "S2,P\u00a01,a.png,0,,1"), "differ in the code of their"),
+        (
+            ("S1,Mu\u0308,a.png,0,,0", "S2,M\u00fc,a.png,0,,1"),
+            "blanks, dashes or the code",
+        ),
+        (("S1,P 1,a.png,0,,0", "S2,P\u00a01,a.png,0,,1"), "differ in blanks, dashes or the code"),
+        (("S1,P 1,a.png,0,,0", "S2,P  1,a.png,0,,1"), "differ in blanks, dashes or the code"),
+        (("S1,P-1,a.png,0,,0", "S2,P\u20111,a.png,0,,1"), "differ in blanks, dashes or the code"),
+        (("S1,P-1,a.png,0,,0", "S2,P\u22121,a.png,0,,1"), "differ in blanks, dashes or the code"),
+        (("S1,P1,a.png,0,,0", "S2,P\u200b1,a.png,0,,1"), "differ in blanks, dashes or the code"),
+        (('S1,P1,a.png,0,,,"note', "S2,P2,a.png,0,,", "S3,P3,a.png,0,,"), "line 2: .*quote"),
+        (
+            ("S1,P1,a.png,0,,", 'S2,P2,a.png,0,,,"a', "S3,P3,a.png,0,,", 'S4,P4,a.png,0,,,b"'),
+            "line 3: a cell with a line break",
+        ),
+        (('S1,P1,a.png,0,,,"a" b',), "line 2: not a readable CSV table"),
         ((), "no rows"),
         ((",,,,,",), "no rows"),
     ],
@@ -104,6 +117,38 @@ def test_a_column_of_the_site_may_stand_beside_the_one_in_other_letters(tmp_path
     head = "slide,patient,overview,HER2,her2\n"
     (found,) = read_cohort(cohort(tmp_path, "S1,P1,a.png,positive (site),3+", head=head))
     assert found.label.her2 == "3+"
+
+
+@pytest.mark.parametrize("twice", ["patient", "her2"])
+def test_a_column_that_is_read_and_is_there_twice_is_refused(twice: str, tmp_path: Path) -> None:
+    """The last one won, unseen; of other columns it does not matter."""
+    head = f"slide,patient,overview,her2, {twice} \n"
+    with pytest.raises(DataSetError, match=f"columns '{twice}' and '{twice}' have one name"):
+        read_cohort(cohort(tmp_path, "S1,P1,a.png,3+,0", head=head))
+    head = "slide,note,patient,overview,her2,note\n"
+    (found,) = read_cohort(cohort(tmp_path, "S1,a,P1,a.png,3+,b", head=head))
+    assert (found.patient, found.label.her2) == ("P1", "3+")
+
+
+@pytest.mark.parametrize("first", ["sep=;\r\n", '"sep=;"\n'])
+def test_the_line_by_which_a_spreadsheet_names_its_delimiter_is_passed_over(
+    first: str, tmp_path: Path
+) -> None:
+    head = f"{first}slide;patient;overview;her2\n"
+    (found,) = read_cohort(cohort(tmp_path, "S1;P1;a.png;3+", head=head))
+    assert (found.slide, found.label.her2) == ("S1", "3+")
+    with pytest.raises(DataSetError, match="line 4: her2 'x' is none of"):
+        read_cohort(cohort(tmp_path, "S1;P1;a.png;3+", "S2;P1;a.png;x", head=head))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "cp1252"])
+def test_a_table_in_another_encoding_is_told_how_to_be_saved(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    name = "P1" if encoding == "utf-16-le" else "Müller"
+    table = f"slide,patient,overview,her2\nS1,{name},a.png,0\n"
+    (tmp_path / "cohort.csv").write_bytes(table.encode(encoding))
+    with pytest.raises(DataSetError, match=r"cohort\.csv: .*Save it as CSV UTF-8"):
+        read_cohort(tmp_path)
 
 
 @pytest.mark.parametrize("note", ['"note;a;b;c;d;e;f"', "note;a;b;c;d;e;f", '"a;er;b;c;d;e;f"'])
