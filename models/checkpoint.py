@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from models.build import build
@@ -62,7 +62,8 @@ def save_network(folder: Path, spec: ModelSpec, network: nn.Module) -> ModelSpec
     Raises
     ------
     ManifestError
-        If a weight is no finite number of float16. Nothing is written.
+        If a weight is no finite number of float16, and nothing is written; or the folder cannot
+        be written, as on a full disk.
     """
     tensors = {
         name: (t if t.is_floating_point() else t.clamp(max=_MOST))
@@ -77,10 +78,14 @@ def save_network(folder: Path, spec: ModelSpec, network: nn.Module) -> ModelSpec
         raise ManifestError(
             f"{folder}: {err}, and nothing was written. Train with a lower learning_rate."
         ) from err
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / WEIGHTS_NAME)
-    spec = replace(spec, sha256=file_sha256(folder / WEIGHTS_NAME))
-    (folder / MANIFEST_NAME).write_text(spec.to_json())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Not `save_file`: its error of a full disk is no OSError.
+        (folder / WEIGHTS_NAME).write_bytes(save(tensors))
+        spec = replace(spec, sha256=file_sha256(folder / WEIGHTS_NAME))
+        (folder / MANIFEST_NAME).write_text(spec.to_json())
+    except OSError as err:
+        raise ManifestError(f"{folder}: {err.strerror}. Make room, and run it again.") from err
     return spec
 
 

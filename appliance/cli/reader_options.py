@@ -46,6 +46,12 @@ EpochsOption = Annotated[
     int | None,
     typer.Option("--epochs", min=1, help="Most epochs of networks on slides or patches."),
 ]
+_ASKED = {
+    "loss": "--loss",
+    "epochs": "--epochs",
+    "augment": "--no-augment",
+    "begin": "--from-scratch",
+}
 
 
 def systems_help() -> str:
@@ -57,6 +63,8 @@ def chosen_system(
     name: str, loss: str | None, augment: bool, begin: bool, epochs: int | None
 ) -> System:
     """Return a system with the recipe that the options ask for.
+
+    Of one that has no such recipe a line says which options change nothing.
 
     Raises
     ------
@@ -84,6 +92,8 @@ def chosen_system(
             from models.patch_counts import system as counting
 
             return counting.changed(cast(counting.PatchCounts, found), **numbers)
+    given = ", ".join(_ASKED[key] for key in numbers)
+    typer.echo(f"{name}: {given} is not for it and changes nothing.", err=True)
     return found
 
 

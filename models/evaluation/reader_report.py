@@ -83,7 +83,8 @@ def _section(task: str, found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _cells(found: Mapping[str, Any]) -> tuple[str, ...]:
+    spreads = (found[k] for k in ("auc", "f1", "accuracy"))
     return tuple(
-        f"{100 * found[k]['mean']:.2f} ± {100 * found[k]['deviation']:.2f}"
-        for k in ("auc", "f1", "accuracy")
+        "-" if s["mean"] is None else f"{100 * s['mean']:.2f} ± {100 * s['deviation']:.2f}"
+        for s in spreads
     )

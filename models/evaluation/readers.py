@@ -20,7 +20,7 @@ from models.evaluation.confusion import classification_figures, confusion
 from models.evaluation.figures import auc, classification_of
 from models.evaluation.judged import Judged
 from models.slide_level.cohort import CohortSlide
-from models.slide_level.folds import Fold, draw_folds, slides_of
+from models.slide_level.folds import Fold, draw_folds, require_classes, slides_of
 from models.slide_level.manifest import read_slide_manifest, reference_overview
 from models.slide_level.system import SYSTEMS, Say, System
 from models.slide_level.tasks import SLIDE_CLASSES, SlideLabel, SlideTask, class_of
@@ -71,11 +71,11 @@ def evaluate_systems(plan: Plan, out: Path, say: Say) -> dict[str, Any]:
     Raises
     ------
     DataSetError
-        If the cohort has no slides of a class, or a picture is unusable.
+        If a fold has no slides of a class to learn from, before any is trained, or a picture is
+        unusable.
     """
     tasks: dict[str, Any] = {}
-    for task in plan.tasks:
-        folds = draw_folds(plan.slides, task, folds=plan.folds, seed=plan.seed)
+    for task, folds in {task: _folds(plan, task) for task in plan.tasks}.items():
         systems = {}
         for name, system in plan.systems.items():
             answers = [_answer(plan, name, system, task, fold, out, say) for fold in folds]
@@ -83,8 +83,10 @@ def evaluate_systems(plan: Plan, out: Path, say: Say) -> dict[str, Any]:
             if plan.shifted:
                 elsewhere = [np.array(answer["shifted"]) for answer in answers]
                 systems[name]["shifted"] = _shifted(plan.shifted, elsewhere, task)
-            said = ", ".join(f"{f} {systems[name][f]['mean']:.3f}" for f in FIGURES)
-            say(f"{task}, {name}: {said}")
+            means = {figure: systems[name][figure]["mean"] for figure in FIGURES}
+            said = ("-" if mean is None else f"{mean:.3f}" for mean in means.values())
+            words = (f"{figure} {value}" for figure, value in zip(means, said, strict=True))
+            say(f"{task}, {name}: {', '.join(words)}")
         tasks[task.value] = {
             "classes": list(SLIDE_CLASSES[task]),
             "folds": len(folds),
@@ -98,6 +100,15 @@ def evaluate_systems(plan: Plan, out: Path, say: Say) -> dict[str, Any]:
         "tasks": tasks,
         "notice": NOTICE,
     }
+
+
+def _folds(plan: Plan, task: SlideTask) -> list[Fold]:
+    """Return the folds of a task; each has a slide of each class to learn from."""
+    folds = draw_folds(plan.slides, task, folds=plan.folds, seed=plan.seed)
+    for fold in folds:
+        truth = [class_of(slide.label, task) for slide in fold.train]
+        require_classes(f"fold {fold.number + 1}", truth, task)
+    return folds
 
 
 def _answer(
@@ -213,15 +224,21 @@ def fold_figures(
 
 def _spread(each: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
     """Mean and standard deviation over folds (n - 1) of each figure; folds without it are left
-    out."""
+    out, and it is None where none has it, as AUC of folds of one patient."""
     found = {}
     for name in FIGURES:
         values = [value for figures in each if (value := figures[name]) is not None]
         found[name] = {
-            "mean": round(float(np.mean(values)), 4),
-            "deviation": round(float(np.std(values, ddof=1)), 4) if len(values) > 1 else 0.0,
+            "mean": round(float(np.mean(values)), 4) if values else None,
+            "deviation": _deviation(values),
         }
     return found
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    if not values:
+        return None
+    return round(float(np.std(values, ddof=1)), 4) if len(values) > 1 else 0.0
 
 
 def _truth(slides: Sequence[CohortSlide], task: SlideTask) -> NDArray[np.int64]:

@@ -146,7 +146,9 @@ def load_tiles(path: Path, encoder: str) -> TileFeatures:
     DataSetError
         If the file is no bag, or another encoder made it.
     """
-    return tiles_of(load_bag(path), encoder)
+    bag = load_bag(path)
+    check_encoder(bag, encoder, str(path))
+    return tiles_of(bag, encoder)
 
 
 def save_partners(path: Path, he: Places, ihc: Places) -> None:
@@ -192,9 +194,20 @@ def tiles_of(bag: Bag, encoder: str) -> TileFeatures:
     DataSetError
         If another encoder made it.
     """
+    check_encoder(bag, encoder, bag.slide)
+    return TileFeatures(places=bag.places.astype(np.int64), features=bag.vectors.astype(np.float32))
+
+
+def check_encoder(bag: Bag, encoder: str, where: str) -> None:
+    """Check that an encoder, given by its fingerprint, made a bag; `where` names it in the error.
+
+    Raises
+    ------
+    DataSetError
+        If another one did.
+    """
     if bag.encoder != encoder:
         raise DataSetError(
-            f"{bag.slide}: its tiles were encoded by {bag.encoder[:12]}…, the interim reader needs "
+            f"{where}: its tiles were encoded by {bag.encoder[:12]}…, the interim reader needs "
             f"{encoder[:12]}…. Encode both slides of every case by one encoder."
         )
-    return TileFeatures(places=bag.places.astype(np.int64), features=bag.vectors.astype(np.float32))

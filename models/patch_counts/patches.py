@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from models.errors import DataSetError
 from models.patch_counts.resolutions import PATCH_PX, RESOLUTIONS
@@ -126,8 +126,13 @@ def coded(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def save_patches(patches: PatchSet, path: Path) -> None:
-    """Write patches, whole or not at all; folders on the way are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write patches, whole or not at all; folders on the way are made.
+
+    Raises
+    ------
+    DataSetError
+        If the folder cannot be written, as on a full disk.
+    """
     tensors: dict[str, NDArray[Any]] = {
         "coded": np.frombuffer(b"".join(patches.coded), np.uint8),
         "ends": np.cumsum([len(one) for one in patches.coded], dtype=np.int64),
@@ -139,8 +144,13 @@ def save_patches(patches: PatchSet, path: Path) -> None:
     tensors = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
     facts = json.dumps({"slide": patches.slide, "resolution": patches.resolution})
     hidden = path.with_name(f".{path.name}")
-    save_file(tensors, hidden, metadata={"patches": facts})
-    hidden.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Not `save_file`: its error of a full disk is no OSError.
+        hidden.write_bytes(save(tensors, metadata={"patches": facts}))
+        hidden.replace(path)
+    except OSError as err:
+        raise DataSetError(f"{path.parent}: {err.strerror}. Make room.") from err
 
 
 def load_patches(path: Path) -> PatchSet:

@@ -35,6 +35,8 @@ _SMALLEST = 2e-4
 _KEPT_PICTURES = 1200
 _OPAQUE = (".jpg", ".jpeg")
 """Suffixes of files that hold no transparency."""
+_JPEG, _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+"""Markers of JPEG; no scan holds one. A thumbnail within has its own, before the scan."""
 MARGIN = 0.02
 """Margin of glass around the foreground, by its longer side."""
 
@@ -167,7 +169,7 @@ def read_section(path: Path, px: int) -> NDArray[np.uint8]:
         If the file is no readable picture.
     """
     read = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if read is None:
+    if read is None or _is_cut_off(path):
         raise DataSetError(f"{path}: not a readable picture. Export it again as PNG or JPEG.")
     overview = cv2.cvtColor(read, cv2.COLOR_BGR2RGB)
     if path.suffix.lower() not in _OPAQUE:
@@ -177,6 +179,12 @@ def read_section(path: Path, px: int) -> NDArray[np.uint8]:
     picture = section_picture(overview, foreground(overview), px)
     picture.setflags(write=False)
     return picture
+
+
+def _is_cut_off(path: Path) -> bool:
+    """Return whether the last scan of a JPEG has no end: OpenCV fills it with gray."""
+    data = path.read_bytes()
+    return data.startswith(_JPEG) and data.rfind(_END_OF_IMAGE) < data.rfind(_START_OF_SCAN)
 
 
 def glass_color(overview: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float64]:

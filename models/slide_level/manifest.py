@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from models.errors import ManifestError
 from models.slide_level.tasks import SLIDE_CLASSES, SlideTask
@@ -114,6 +114,8 @@ def save_slide_weights(
     ------
     ManifestError
         If a weight is no finite number of float16. Nothing is written.
+    OSError
+        If the folder cannot be written, as on a full disk.
     """
     stored = {name: _halved(t) for name, t in tensors.items()}
     if lost := _not_finite(stored):
@@ -123,7 +125,8 @@ def save_slide_weights(
         )
     folder.mkdir(parents=True, exist_ok=True)
     stored |= {name: np.ascontiguousarray(t) for name, t in (exact or {}).items()}
-    save_file(stored, folder / WEIGHTS_NAME)
+    # Not `save_file`: its error of a full disk is no OSError.
+    (folder / WEIGHTS_NAME).write_bytes(save(stored))
     spec = replace(spec, sha256=file_sha256(folder / WEIGHTS_NAME))
     (folder / MANIFEST_NAME).write_text(spec.to_json())
     return spec

@@ -13,14 +13,14 @@ from models.errors import DataSetError
 from models.interim.compare import Judged, figures
 from models.interim.fitted import FittedInterim, load_interim
 from models.interim.manifest import INTERIM, VERSION
-from models.interim.pairs import PairFiles, divided, load_partners, load_tiles
+from models.interim.pairs import PairFiles, check_encoder, divided, load_partners, load_tiles
 from models.interim.shape import InterimShape
 from models.interim.train import InterimTraining, Pair, Say, fit
-from models.mil.bag import load_bag
+from models.mil.bag import Bag, load_bag
 from models.slide_level.manifest import SlideSpec, add_figures
 from models.slide_level.tasks import SLIDE_CLASSES, SlideTask
 from models.spec import CARD_NAME
-from models.training.replacing import replaced
+from models.training.replacing import replaced, require_writable
 
 
 def train_interim(
@@ -41,7 +41,8 @@ def train_interim(
     Raises
     ------
     DataSetError
-        If the pairs lack patients or a class, or a bag is unusable or of another encoder.
+        If the pairs lack patients or a class, or a bag is unusable or of another encoder,
+        or `out` cannot be written; before the training as far as it can be known.
     ValueError
         If a number is out of its range.
     """
@@ -54,10 +55,11 @@ def train_interim(
         mask_ratio=mask_ratio,
         classes=len(classes),
     )
-    judging = [load_bag(each.he) for each in held]
+    judging = [_bag(each.he, first.encoder) for each in held]
     pairs = [_pair(each, first.encoder, shape.features) for each in train]
     if training.part_weight > 0:
         _require_parts(pairs, prompts)
+    require_writable(out)
     spec = SlideSpec(
         name="interim-4way",
         version=VERSION,
@@ -94,6 +96,12 @@ def _require_parts(pairs: Sequence[Pair], prompts: int) -> None:
             "No case that trains has a table of partners, so that IHC can name no part of a slide. "
             "Make the pairs by tandem dataset interim, or train with --part-weight 0."
         )
+
+
+def _bag(path: Path, encoder: str) -> Bag:
+    bag = load_bag(path)
+    check_encoder(bag, encoder, str(path))
+    return bag
 
 
 def _pair(files: PairFiles, encoder: str, features: int) -> Pair:

@@ -12,6 +12,7 @@ from models.errors import DataSetError
 from models.evaluation.confusion import classification_figures, confusion
 from models.evaluation.readers import fold_figures
 from models.mil.bag import load_bag
+from models.patch_counts.examples import read_patches
 from models.slide_level.cohort import CohortSlide
 from models.slide_level.folds import FOLDS, Fold, draw_folds, slides_of
 from models.slide_level.foreground import read_section
@@ -20,7 +21,7 @@ from models.slide_level.plain import PX
 from models.slide_level.system import BAGS, PATCHES, SYSTEMS, Say, System
 from models.slide_level.tasks import SLIDE_CLASSES, SlideTask, class_of
 from models.spec import CARD_NAME
-from models.training.replacing import replaced
+from models.training.replacing import replaced, require_writable
 
 _QUESTIONS = {
     SlideTask.BINARY: "whether a whole HER2 slide is negative or positive",
@@ -50,7 +51,8 @@ def train_reader(
     Raises
     ------
     DataSetError
-        If the cohort lacks a class or patients, or a picture is unusable.
+        If the cohort lacks a class or patients, a file is unusable, or `out` cannot be written;
+        before the training as far as it can be known.
     """
     patients = {slide.patient for slide in slides_of(slides, task) if slide.fold is None}
     if 0 < len(patients) < FOLDS:
@@ -61,7 +63,8 @@ def train_reader(
     fold = draw_folds(slides, task, seed=seed)[0]
     names = SLIDE_CLASSES[task]
     truth = np.array([class_of(slide.label, task) for slide in fold.test], dtype=np.int64)
-    _require_readable(system.name, fold.test)
+    _require_readable(system.name, fold)
+    require_writable(out)
     fitted = system.fit(fold.train, fold.validation, task, seed=seed, say=say)
     chance = fitted.predict(fold.test)
     found = classification_figures(confusion(truth, chance.argmax(axis=1), len(names)), names)
@@ -80,14 +83,34 @@ def train_reader(
     return spec
 
 
-def _require_readable(name: str, slides: Sequence[CohortSlide]) -> None:
-    """Read what judges, before hours of training: it raises where a file is unusable."""
-    for slide in slides:
-        if SYSTEMS[name].approach == BAGS:
-            if slide.bag is not None:
-                load_bag(slide.bag)
-        elif SYSTEMS[name].approach != PATCHES:
+def _require_readable(name: str, fold: Fold) -> None:
+    """Read before hours of training what they would end without: all bags, and what judges."""
+    if SYSTEMS[name].approach == BAGS:
+        _require_bags([*fold.train, *fold.validation, *fold.test])
+        return
+    for slide in fold.test:
+        if SYSTEMS[name].approach == PATCHES:
+            read_patches(slide, name.split("-")[1], PX)
+        else:
             read_section(slide.overview, PX)
+
+
+def _require_bags(slides: Sequence[CohortSlide]) -> None:
+    """Require a bag of each slide, all by one encoder."""
+    first: tuple[str, str] | None = None
+    for slide in slides:
+        if slide.bag is None:
+            raise DataSetError(
+                f"{slide.slide}: no bag of tiles. Encode the cohort's slides and name them in the "
+                "column bag."
+            )
+        encoder = load_bag(slide.bag).encoder
+        name, wanted = first = first or (slide.bag.name, encoder)
+        if encoder != wanted:
+            raise DataSetError(
+                f"{slide.bag}: its tiles were encoded by {encoder[:12]}…, those of {name} by "
+                f"{wanted[:12]}…. Encode all slides with one encoder."
+            )
 
 
 def _divided(fold: Fold, *, own: bool) -> str:

@@ -10,6 +10,24 @@ from pathlib import Path
 from models.errors import DataSetError
 from models.spec import MANIFEST_NAME
 
+_PROBE = bytes(1 << 20)
+
+
+def require_writable(out: Path) -> None:
+    """Make a folder, and try before a long training that it can be written.
+
+    Raises
+    ------
+    DataSetError
+        If it cannot, as on a full disk.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out) as file:
+            file.write(_PROBE)
+    except OSError as err:
+        raise DataSetError(f"{out}: {err.strerror}. Choose another folder.") from err
+
 
 @contextmanager
 def replaced(out: Path) -> Iterator[Path]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fixtures.small_disk import small_files
 from fixtures.weights import tiles_of, tiny_weights
 from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
@@ -198,3 +199,10 @@ def test_a_trained_network_leaves_with_both(
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert f"Temperature {spec.temperature:g}" in card
     assert f"Stain and focus of {spec.appearance['tiles']} training tiles" in card
+
+
+def test_a_full_disk_is_told_with_the_folder_of_the_weights(tmp_path: Path) -> None:
+    tiny_weights(tmp_path / "good")
+    spec, network = load_network(tmp_path / "good")
+    with small_files(256), pytest.raises(ManifestError, match=r"full: File too large\. Make room"):
+        save_network(tmp_path / "full", spec, network)

@@ -22,6 +22,7 @@ from models.mil.system import FittedMil, MilSystem
 from models.slide_level.cohort import CohortSlide
 from models.slide_level.system import load_fitted, system
 from models.slide_level.tasks import SlideLabel, SlideTask
+from models.training.reader import train_reader
 
 DIMENSION = 12
 RECIPE = Recipe(epochs=12, fewest_epochs=12, tiles_per_step=64, learning_rate=3e-3)
@@ -204,3 +205,27 @@ def test_unusable_bags_are_refused_in_one_line(
         learnt["abmil"].predict([replace(slides[0], bag=None)])
     with pytest.raises(ManifestError, match="aggregator"):
         build_aggregator("abmil", 4, 2, {"depth": 3})
+
+
+@pytest.mark.parametrize("wrong", ["encoder", "lacking", "damaged"])
+def test_a_bag_that_cannot_judge_is_told_with_its_file_before_the_training(
+    wrong: str, slides: list[CohortSlide], tmp_path: Path
+) -> None:
+    own = [replace(slide, fold=k // 2 % 3) for k, slide in enumerate(slides)]
+    path = tmp_path / "other.safetensors"
+    if wrong == "damaged":
+        path.write_bytes(b"no bag")
+    else:
+        save_bag(toy_bag(0, True, 9, encoder="another"), path)
+    own[0] = replace(own[0], bag=None if wrong == "lacking" else path)  # fold 0 judges
+
+    class Untaught(MilSystem):
+        def fit(self, *_: object, **__: object) -> FittedMil:
+            raise AssertionError("it trains")
+
+    said = "s0: no bag of tiles" if wrong == "lacking" else rf"{path}: "
+    with pytest.raises(DataSetError, match=said):
+        train_reader(
+            Untaught(name="abmil"), own, SlideTask.BINARY, tmp_path / "out", seed=1, data="Toys.",
+            say=lambda _: None,
+        )  # fmt: skip

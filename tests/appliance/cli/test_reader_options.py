@@ -67,3 +67,15 @@ def test_all_systems_are_those_whose_files_the_cohort_has(
     assert "patch-low-svm is left out: 32 of 32 slides have no patches_low." in done.stderr
     result = json.loads(done.stdout)
     assert set(result["tasks"]["4way"]["systems"]) == {"mean-dab", "dab-shares"}
+
+
+@pytest.mark.parametrize("name", ["abmil", "mean-dab"])
+def test_options_that_change_nothing_are_told(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen_system(name, "focal", False, True, 3)
+    said = f"{name}: --loss, --epochs, --no-augment is not for it and changes nothing.\n"
+    assert capsys.readouterr().err == said
+    chosen_system(name, None, True, True, None)
+    chosen_system("reference-224", "focal", False, False, 3)
+    assert capsys.readouterr().err == ""

@@ -26,7 +26,7 @@ from models.interim.pairs import (
     save_partners,
     tiles_of,
 )
-from models.mil.bag import Bag, load_bag
+from models.mil.bag import Bag, load_bag, save_bag
 from models.spec import CARD_NAME, MANIFEST_NAME, WEIGHTS_NAME
 
 ENCODER = "e" * 64
@@ -102,6 +102,10 @@ def test_a_training_that_ends_with_an_error_leaves_the_weights_of_before(
     held[-1].he.write_bytes(b"no bag")
     refused = train(pairs, out, "--seed", "0")
     assert refused.exit_code == 1 and held[-1].he.name in str(refused.exception)
+    save_bag(planted_bag(1, 0, "f" * 64), held[-1].he)
+    refused = train(pairs, out, "--seed", "0")
+    assert refused.exit_code == 1 and "epoch" not in refused.output
+    assert str(refused.exception).startswith(f"{held[-1].he}: its tiles were encoded by ffff")
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from fixtures.painted_patches import paint_patch
+from fixtures.small_disk import small_files
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -155,6 +156,8 @@ def test_patches_are_read_as_they_were_written(tmp_path: Path) -> None:
     again = load_patches(tmp_path / "p" / "s.safetensors")
     assert again.coded == patches.coded and again.slide == "s" and again.truth is None
     assert np.array_equal(again.labels, patches.labels)
+    with small_files(64), pytest.raises(DataSetError, match=f"{tmp_path}: File too large"):
+        save_patches(patches, tmp_path / "t.safetensors")
     (tmp_path / "s.safetensors").write_bytes(b"none")
     with pytest.raises(DataSetError, match="no file of patches"):
         load_patches(tmp_path / "s.safetensors")

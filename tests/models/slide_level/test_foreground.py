@@ -6,8 +6,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from fixtures.painted_slides import paint_slides
 
+from models.errors import DataSetError
 from models.slide_level.foreground import foreground, read_section
 from models.slide_level.unscanned import on_glass
 
@@ -34,3 +36,21 @@ def test_an_overview_that_was_scanned_everywhere_is_left_as_it_is() -> None:
     cv2.line(overview, (150, 60), (260, 90), (10, 10, 10), 12)  # pen, away from the edge
     assert on_glass(overview) is overview
     assert foreground(overview)[150, 200]
+
+
+def test_a_jpeg_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    """OpenCV fills what is missing with gray."""
+    rng = np.random.default_rng(1)
+    seen = rng.integers(60, 250, (96, 128, 3)).astype(np.uint8)
+    thumbnail = cv2.imencode(".jpg", seen[::4, ::4])[1].tobytes()
+    exif = b"\xff\xe1" + (len(thumbnail) + 8).to_bytes(2, "big") + b"Exif\0\0" + thumbnail
+    data = cv2.imencode(".jpg", seen)[1].tobytes()
+    data = data[:2] + exif + data[2:]
+    path = tmp_path / "whole.jpg"
+    path.write_bytes(data + b"what some programs add")
+    read_section(path, 64)
+    for length in (len(data) // 2 + len(exif) // 2, len(data) - 2):
+        path = tmp_path / f"cut-{length}.jpg"
+        path.write_bytes(data[:length])
+        with pytest.raises(DataSetError, match="not a readable picture"):
+            read_section(path, 64)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from fixtures.painted_slides import paint_slides
+from fixtures.small_disk import small_files
 from safetensors.numpy import save_file
 
 from models.errors import DataSetError, ManifestError
@@ -32,6 +33,7 @@ from models.slide_level.system import SYSTEMS, load_fitted, system
 from models.slide_level.tasks import SlideTask, class_of
 from models.slide_level.temperature import calibrated, fit_temperature
 from models.training.reader import train_reader
+from models.training.replacing import replaced
 
 TINY: dict[str, dict[str, Any]] = {
     "reference": {"kind": "shares", "pixel": 4, "widths": (8, 12, 16), "inner": 8},
@@ -376,3 +378,54 @@ def test_a_class_that_nobody_learns_or_judges_is_told(
 def test_every_listed_system_can_be_had() -> None:
     for name, listed in SYSTEMS.items():
         assert system(name).name == name and listed.words
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_training(
+    painted: list[CohortSlide], tmp_path: Path
+) -> None:
+    counting = Counting()
+    (tmp_path / "file").write_bytes(b"")
+    for out, limit in ((tmp_path / "file" / "weights", 1 << 30), (tmp_path / "full", 1 << 16)):
+        with small_files(limit), pytest.raises(DataSetError, match=f"{out}: .*another folder"):
+            train_reader(
+                counting, painted, SlideTask.FOUR_WAY, out, seed=1, data="Painted.", say=silent
+            )
+    assert counting.fits == 0
+
+
+def test_a_disk_that_is_full_at_the_end_is_told_with_its_folder(
+    painted: list[CohortSlide], tmp_path: Path
+) -> None:
+    fitted = SMALL.fit(painted[:8], painted[8:16], SlideTask.FOUR_WAY, seed=1, say=silent)
+    with pytest.raises(DataSetError, match=f"{tmp_path}: File too large"):  # noqa: SIM117
+        with replaced(tmp_path) as part, small_files(64):
+            fitted.save(part)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fold_without_a_class_is_told_before_any_is_trained(
+    painted: list[CohortSlide], tmp_path: Path
+) -> None:
+    """A class of one patient leaves the folds that test or stop with them."""
+    strong = [slide for slide in painted if slide.label.her2 == "3+"]
+    slides = [slide for slide in painted if slide not in strong[1:]]
+    counting = Counting()
+    tasks = [SlideTask.BINARY, SlideTask.FOUR_WAY]
+    plan = Plan(slides=slides, systems={"a": counting}, tasks=tasks, folds=10, seed=1, settings={})
+    with pytest.raises(DataSetError, match=r"fold \d+: no slide of class '.*' in the training"):
+        evaluate_systems(plan, tmp_path, silent)
+    assert counting.fits == 0
+
+
+def test_folds_of_one_patient_have_no_auc(painted: list[CohortSlide], tmp_path: Path) -> None:
+    slides = [slide for slide in painted if slide.label.her2 in ("0", "3+")][:8]
+    systems = {"dab-shares": system("dab-shares")}
+    plan = Plan(
+        slides=slides, systems=systems, tasks=[SlideTask.BINARY], folds=8, seed=1, settings={}
+    )
+    result = evaluate_systems(plan, tmp_path, silent)
+    found = result["tasks"]["binary"]["systems"]["dab-shares"]
+    assert found["auc"] == {"mean": None, "deviation": None}
+    json.dumps(result, allow_nan=False)
+    assert next(iter(table_rows("binary", result["tasks"]["binary"])))[1] == "-"
+    reader_report(result | {"data": "given", "shuffled": False})
