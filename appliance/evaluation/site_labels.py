@@ -148,6 +148,11 @@ def labeled_logits(labels: SiteLabels, network: Network, progress: Progress) -> 
 
 def _tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator[_Tile]:
     path = labels.path
+    if path.is_file() and labels.patient_of is not None:
+        raise DataSetError(
+            f"{path}: a table of slides names their patients; leave --patients and "
+            "--patient-pattern out."
+        )
     if path.is_file():
         slides = slides_of_table(path)
     elif not path.is_dir():

@@ -29,7 +29,7 @@ from appliance.readers.bags import centers_um
 from appliance.readers.tile_pass import Progress
 from appliance.registration.mapping import SlideMapping
 from appliance.settings.settings import Settings
-from models.datasets.build import new_folder
+from models.datasets.build import new_folder, writing
 from models.encoders.spec import EncoderSpec, reference_encoder, verify_encoder
 from models.errors import DataSetError
 from models.interim.pairs import COLUMNS, PAIRS_NAME, PARTNERS, Places, save_partners
@@ -97,9 +97,10 @@ def write_signed_pairs(
                 continue
             bags = [kept_bag(done.key, settings) for done in kept]
             mapping = kept_mapping(*case.slides, settings)
-            files = _save(part, number, bags, mapping, spec)
+            with writing(out):
+                files = _save(part, number, bags, mapping, spec)
             rows.append((f"C{number}", patient, case.score, *files))
-        with (part / PAIRS_NAME).open("w", newline="", encoding="utf-8") as stream:
+        with writing(out), (part / PAIRS_NAME).open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows([(*COLUMNS, PARTNERS), *rows])
     return len(rows), len(cases) - len(rows)
 

@@ -213,12 +213,12 @@ def samples_of_slides(
     total = sum(len(cells) for _, _, cells in slides)
     done = 0
     for number, (each, drawn, cells) in enumerate(slides, 1):
-        found = 0
+        found, boxes = 0, boxes_of(drawn)
         with open_slide(each.slide) as slide:
             for column, line in cells:
                 done += 1
                 progress("cutting tiles", done, total)
-                raster = class_raster(drawn, column, line, slide.mpp / TILE_MPP)
+                raster = class_raster(drawn, boxes, column, line, slide.mpp / TILE_MPP)
                 label = _label(task, raster, rest, ignored)
                 if label is None:
                     continue
@@ -275,21 +275,30 @@ def _cells(slide: Slide, drawn: list[Drawn], *, everything: bool) -> list[tuple[
     return [(column, row) for row, column in np.argwhere(wanted).tolist()]
 
 
+def boxes_of(drawn: Sequence[Drawn]) -> NDArray[np.float64]:
+    """Return left, top, right, bottom of areas in level-0 px, (n, 4), for `class_raster`."""
+    return np.array([item.area.box_px for item in drawn], dtype=np.float64).reshape(-1, 4)
+
+
 def class_raster(
-    drawn: list[Drawn], column: int, row: int, scale: float, px: int = TILE_PX
+    drawn: Sequence[Drawn],
+    boxes: NDArray[np.float64],
+    column: int,
+    row: int,
+    scale: float,
+    px: int = TILE_PX,
 ) -> NDArray[np.uint8]:
     """Return the class per px of a tile, uint8 (`px`, `px`): 255 without annotation, 254 ignored.
 
-    `scale` is px of tiles per level-0 px. Smaller areas lie over larger ones.
+    `boxes` are those of `drawn`; `scale` is px of tiles per level-0 px. Smaller areas lie
+    over larger ones.
     """
     raster = np.full((px, px), _NOTHING, dtype=np.uint8)
     corner = np.array([column, row]) * px
-    for item in drawn:
-        left, top, right, bottom = (v * scale for v in item.area.box_px)
-        if right < corner[0] or bottom < corner[1]:
-            continue
-        if left > corner[0] + px or top > corner[1] + px:
-            continue
+    # A file may have areas by the ten thousand, of which a tile has a few.
+    low, high = boxes[:, :2] * scale, boxes[:, 2:] * scale
+    for number in np.flatnonzero(((high >= corner) & (low <= corner + px)).all(axis=1)).tolist():
+        item = drawn[number]
         # Px i of a raster covers i to i + 1; OpenCV puts its center at i.
         rings = [
             np.round((ring * scale - corner - 0.5) * 2**_SHIFT).astype(np.int32)

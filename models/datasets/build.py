@@ -87,17 +87,25 @@ def build_data_set(
         too few patients. Errors of `samples` pass through.
     """
     with new_folder(out) as part:
-        for folder in ("tiles", "labels") if task is Task.SEGMENTATION else ("tiles",):
-            (part / folder).mkdir()
-        kept = [_keep(part, k, sample, task) for k, sample in enumerate(samples)]
+        with writing(out):
+            for folder in ("tiles", "labels") if task is Task.SEGMENTATION else ("tiles",):
+                (part / folder).mkdir()
+        kept = []
+        for number, sample in enumerate(samples):
+            with writing(out):
+                kept.append(_keep(part, number, sample, task))
         manifest = _manifest(out, kept, task, source, shares, seed)
-        (part / MANIFEST_NAME).write_text(manifest.to_json())
+        with writing(out):
+            (part / MANIFEST_NAME).write_text(manifest.to_json())
     return manifest
 
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """Give a folder beside `out` to write into; it becomes `out` at the end, if there is no error.
+
+    What fails in between passes through: it may be of a slide that is read. `writing` is for what
+    is written.
 
     Raises
     ------
@@ -106,15 +114,31 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     if out.exists():
         raise DataSetError(f"{out} exists. A data set is never changed: choose a new folder.")
-    try:
+    with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-            part = Path(temporary) / "part"
+        temporary = tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)
+    with temporary as name:
+        part = Path(name) / "part"
+        with writing(out):
             part.mkdir()
-            yield part
+        yield part
+        with writing(out):
             part.rename(out)
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Name the folder `out` in an error of what is written into it.
+
+    Raises
+    ------
+    DataSetError
+        If the system refuses.
+    """
+    try:
+        yield
     except OSError as err:
-        raise DataSetError(f"{out}: {err.strerror}. Choose another folder.") from err
+        raise DataSetError(f"{out}: {err.strerror or err}. Choose another folder.") from err
 
 
 def _keep(folder: Path, number: int, sample: Sample, task: Task) -> _Kept:

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from models.errors import DataSetError
 from models.spec import TILE_MPP, TILE_PX
@@ -25,19 +25,23 @@ _BROKEN = (
     EOFError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
 )
-"""Exceptions of Pillow for bytes that are no image, incomplete, or too large."""
+"""Exceptions of Pillow for bytes that are no image, or incomplete."""
+_TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_MASK_PAGE, _PAGE_KIND = 4, 254
+"""Bit of a TIFF page that is the mask of another one, and the tag that has it."""
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Read an image file as uint8 RGB (rows, columns, 3); transparent px become white.
 
+    It is turned as its EXIF data say, as every viewer shows it.
+
     Raises
     ------
     DataSetError
-        If the file is missing, is no image, is cut off, or holds more than 8 bits per channel.
+        If the file is missing, is no image, is cut off, holds more than 8 bits per channel, or
+        several pages of one size, or is larger than Pillow allows.
     """
     return decode_rgb(_bytes(path), path)
 
@@ -150,9 +154,30 @@ def _decode(data: bytes, path: Path) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.simplefilter("ignore", UserWarning)  # about metadata, which is not read
             image = Image.open(io.BytesIO(data))
+            _require_one_page(image, path)
             image.load()
+    except _TOO_LARGE as err:
+        limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        raise DataSetError(f"{path}: larger than {limit} Mpx; export it in parts.") from err
     except _BROKEN as err:
         raise DataSetError(
             f"{path}: damaged or no image ({err}). Copy or export the file again."
         ) from err
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except (*_BROKEN, LookupError, TypeError):
+        pass  # metadata that cannot be read turn nothing: the pixels are whole
     return image
+
+
+def _require_one_page(image: Image.Image, path: Path) -> None:
+    """Require that no further page of a file has the size of the first: it would go unread."""
+    pages: int = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+    size = image.size
+    for page in range(1, pages):
+        image.seek(page)
+        kind = getattr(image, "tag_v2", {}).get(_PAGE_KIND, 0)
+        if image.size == size and not kind & _MASK_PAGE:
+            raise DataSetError(f"{path}: {pages} pages; export each as an image of its own.")
+    if pages > 1:
+        image.seek(0)

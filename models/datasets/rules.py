@@ -41,7 +41,8 @@ def class_of(task: Task, name: str, names: Mapping[str, str]) -> int | None:
     """
     own = {key.casefold(): value for key, value in names.items()}
     key = name.casefold()
-    meant = own.get(key, _ALIASES[task].get(key, key)).casefold()
+    meant = own.get(key, key).casefold()
+    meant = _ALIASES[task].get(meant, meant)
     if meant in (IGNORE, f"{IGNORE}*"):
         return None
     if meant not in CLASSES[task]:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets.annotated import Drawn, Slide, class_raster, drawn_areas
+from models.datasets.annotated import Drawn, Slide, boxes_of, class_raster, drawn_areas
 from models.datasets.patients import read_table
 from models.datasets.rules import tile_label
 from models.errors import DataSetError
@@ -87,13 +87,14 @@ def cut_patches(
     mpp = RESOLUTIONS[resolution]
     read = _tile_reader(slide) if resolution == "high" else _picture_reader(slide.picture(mpp))
     parts, places, labels = [], [], []
+    boxes = boxes_of(areas)
     for column, row in _cells(slide, areas, mpp):
         pixels = read(column, row)
         if white_share(pixels) >= _GLASS:
             continue
         parts.append(coded(pixels))
         places.append((column, row))
-        labels.append(_label(areas, column, row, slide.mpp / mpp))
+        labels.append(_label(areas, boxes, column, row, slide.mpp / mpp))
     return PatchSet(
         slide=name,
         resolution=resolution,
@@ -144,10 +145,12 @@ def _cells(slide: WholeSlide, areas: list[Drawn], mpp: float) -> list[tuple[int,
     return [(column, row) for row, column in np.argwhere(wanted).tolist()]
 
 
-def _label(areas: list[Drawn], column: int, row: int, scale: float) -> int:
+def _label(
+    areas: list[Drawn], boxes: NDArray[np.float64], column: int, row: int, scale: float
+) -> int:
     if not areas:
         return UNLABELED
-    raster = class_raster(areas, column, row, scale, PATCH_PX)
+    raster = class_raster(areas, boxes, column, row, scale, PATCH_PX)
     shares = np.bincount(raster.ravel(), minlength=CLASSES)[:CLASSES] / raster.size
     label = tile_label(Task.INTENSITY, shares)
     return UNLABELED if label is None else int(label)

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -47,6 +48,8 @@ _MASK_FOLDERS = ("masks", "mask", "labels", "annotations")
 _MASK_NAME = re.compile(r"^(?P<stem>.+)[_-](mask|masks|label|labels|seg|gt)$", re.IGNORECASE)
 _SCORE = re.compile(r"(?:^|[_ -])(0|1\+|2\+|3\+)(?=[_. -]|$)")
 _STAIN = re.compile(r"(?:^|[_. -])(HE|H&E|HER2|IHC)(?=[_. -]|$)", re.IGNORECASE)
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""First bytes of text as Windows writes it."""
 _COLUMNS = {
     "file": ("file", "filename", "image", "name", "path"),
     "label": ("label", "class", "score"),
@@ -61,8 +64,8 @@ class LabeledImage:
     """An image with its truth: the class of the whole image, or a mask, or both.
 
     `name` is its path inside the folder; `mpp` in µm per px, None if unknown. Where the layout
-    tells no patient, `patient` is the image's own name and `is_patient_told` false. `split` is what
-    a table's column says, None without the column.
+    tells no patient, `patient` is the image's own path without suffix and `is_patient_told` false.
+    `split` is what a table's column says, None without the column.
     """
 
     path: Path
@@ -188,7 +191,10 @@ def _flat(folder: Path, task: Task, names: Mapping[str, str] | None) -> list[Lab
         if images and not unknown:
             return [
                 LabeledImage(
-                    path=p, name=str(p.relative_to(folder)), patient=p.stem, label=scores[p]
+                    path=p,
+                    name=str(p.relative_to(folder)),
+                    patient=p.relative_to(folder).with_suffix("").as_posix(),
+                    label=scores[p],
                 )
                 for p in images
             ]
@@ -267,7 +273,7 @@ def _from_table(table: Path, task: Task, names: Mapping[str, str] | None) -> lis
             LabeledImage(
                 path=path,
                 name=cells["file"],
-                patient=cells["patient"] or path.stem,
+                patient=cells["patient"] or Path(cells["file"]).with_suffix("").as_posix(),
                 is_patient_told=bool(cells["patient"]),
                 label=label,
                 mask=mask,
@@ -352,7 +358,8 @@ def _stored_mpp(folder: Path) -> float | None:
         path = folder / name
         if not path.is_file():
             continue
-        text = path.read_text().strip()
+        data = path.read_bytes()
+        text = data.decode("utf-16" if data[:2] in _UTF_16 else "utf-8-sig", "replace").strip()
         try:
             held = json.loads(text)
             value = float(held["mpp"] if isinstance(held, dict) else held)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from appliance.evaluation.site_labels import GRID, SiteLabels, labeled_logits
 from appliance.readers.tile_pass import silent
 from models.datasets.annotated import Rules
-from models.datasets.patients import from_table
+from models.datasets.patients import from_pattern, from_table
 from models.errors import DataSetError
 from models.spec import CLASSES, Task
 from models.training.site_fit import UNLABELED, LabeledLogits
@@ -247,3 +247,11 @@ def test_patients_folders_that_differ_in_case_alone_are_refused(tmp_path: Path) 
         save(tmp_path / folder / "a.png", tile(1, number))
     with pytest.raises(DataSetError, match="patients 'p1' and 'P1' differ in case alone"):
         judged(SiteLabels(path=tmp_path, mpp=0.2793), Task.TUMOR)
+
+
+def test_patients_of_a_table_of_slides_are_its_own(tmp_path: Path) -> None:
+    """The option was passed over."""
+    (tmp_path / "slides.csv").write_text("slide,annotations,patient\na.svs,a.geojson,P1\n")
+    labels = SiteLabels(path=tmp_path / "slides.csv", patient_of=from_pattern("(.)"))
+    with pytest.raises(DataSetError, match=r"slides\.csv: .*leave --patients and --patient-p"):
+        judged(labels, Task.TUMOR)

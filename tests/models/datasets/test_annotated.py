@@ -22,6 +22,7 @@ from models.datasets.annotated import (
     slides_of_table,
 )
 from models.datasets.build import Sample
+from models.datasets.geojson import Area
 from models.datasets.rules import class_of, labels_nothing
 from models.errors import DataSetError
 from models.patch_counts.quality import clahe
@@ -212,3 +213,27 @@ def test_a_slide_that_is_named_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "slides.csv").unlink()
     with pytest.raises(DataSetError, match=r"a\.svs\.geojson: the slide a\.svs is in .*a\.geojson"):
         slides_of_folder(tmp_path)
+
+
+def test_areas_of_other_tiles_cost_a_tile_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QuPath writes cells by the ten thousand; the box of each was made for each tile."""
+    made: list[int] = []
+    measured = Area.box_px.fget
+    assert measured is not None
+    monkeypatch.setattr(Area, "box_px", property(lambda a: made.append(a.number) or measured(a)))
+    areas = [area("Tumor", box(k % 3, k // 3, k % 3 + 1, k // 3 + 1)) for k in range(9)]
+    assert len(cut(tmp_path, *areas)) == 9
+    assert max(made.count(number) for number in set(made)) <= 3
+
+
+def test_a_class_may_be_translated_to_the_other_way_to_write_a_score(tmp_path: Path) -> None:
+    samples = cut(
+        tmp_path,
+        area("Site strong", box(0, 0, 1, 1)),
+        task=Task.INTENSITY,
+        rules=Rules(names={"Site strong": "3+"}),
+    )
+    assert places(samples) == {(0, 0): 3}
+    assert class_of(Task.SEGMENTATION, "x", {"X": "strong"}) == 4

@@ -110,3 +110,47 @@ def test_tiles_and_their_labels_are_cut_in_the_same_places(
         assert label.shape == (512, 512)
         assert float(((pixels[..., 0] > 100) == label).mean()) > 0.99
     assert rows.shape == size
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_an_image_is_turned_as_viewers_show_it(
+    orientation: int, suffix: str, tmp_path: Path
+) -> None:
+    """A mask is drawn on what is seen: it would lie on other tissue."""
+    shown = np.full((32, 48, 3), 240, dtype=np.uint8)
+    shown[:16] = (150, 60, 150)
+    turns = {3: 2, 6: 1, 8: 3}[orientation]
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(np.rot90(shown, turns).copy()).save(path, exif=exif)
+    found = read_rgb(path)
+    assert found.shape == shown.shape
+    assert np.abs(found.astype(int) - shown).max() < 30
+    if suffix != "jpg":
+        gray = Image.fromarray(np.rot90(shown[..., 0], turns).copy())
+        gray.save(path, exif=exif)
+        assert (read_mask(path) == shown[..., 0]).all()
+
+
+def test_metadata_that_cannot_be_read_turn_nothing(tmp_path: Path) -> None:
+    pixels = tile(1, px=32)
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=b"Exif\0\0no tags at all")
+    assert (read_rgb(tmp_path / "a.png") == pixels).all()
+
+
+def test_what_is_too_large_is_not_called_damaged(tmp_path: Path) -> None:
+    Image.new("1", (10_000, 9_000)).save(tmp_path / "a.png")
+    with pytest.raises(DataSetError, match=r"a\.png: larger than 89 Mpx; export it in parts"):
+        read_rgb(tmp_path / "a.png")
+
+
+def test_of_several_pages_none_goes_unread(tmp_path: Path) -> None:
+    whole = Image.fromarray(tile(1, px=64))
+    small = whole.resize((16, 16))
+    whole.save(tmp_path / "stack.tif", save_all=True, append_images=[whole])
+    with pytest.raises(DataSetError, match=r"stack\.tif: 2 pages; export each as an image"):
+        read_rgb(tmp_path / "stack.tif")
+    whole.save(tmp_path / "thumbnail.tif", save_all=True, append_images=[small])
+    assert (read_rgb(tmp_path / "thumbnail.tif") == np.asarray(whole)).all()

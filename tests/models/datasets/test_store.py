@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures.small_disk import small_files
 from fixtures.tiles import made, samples, tile
 from numpy.typing import NDArray
 from PIL import Image
@@ -265,3 +266,26 @@ def test_patients_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
             seed=0,
         )
     assert not (tmp_path / "out").exists()
+
+
+def _of_a_lost_share() -> Iterator[Sample]:
+    yield _sample(0, "a")
+    (Path("/nowhere") / "p01.svs").read_bytes()
+
+
+def test_trouble_of_a_slide_is_not_blamed_on_the_folder(tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    with pytest.raises(FileNotFoundError) as problem:
+        build_data_set(
+            out, _of_a_lost_share(), task=Task.TUMOR, source={}, shares=(0.4, 0.3, 0.3), seed=0
+        )
+    assert problem.value.filename == "/nowhere/p01.svs"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_trouble_of_the_folder_is_told_with_it(tmp_path: Path) -> None:
+    with small_files(16), pytest.raises(DataSetError, match=r"set: File too large\. Choose"):
+        made(tmp_path / "set", Task.TUMOR)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DataSetError, match=r"file/set: .*Choose another folder"):
+        made(tmp_path / "file" / "set", Task.TUMOR)

@@ -66,6 +66,18 @@ def test_names_of_images_are_no_patients_that_a_table_names(tmp_path: Path) -> N
     assert len(find_images(tmp_path, Task.TUMOR)) == 2
 
 
+@pytest.mark.parametrize("layout", ["table", "scores"])
+def test_images_of_one_name_in_several_folders_are_no_patient(layout: str, tmp_path: Path) -> None:
+    """Exports are named by their field: those of several cases counted as one patient's."""
+    names = [f"{case}/field1_2+" for case in ("S1", "S2", "S3")]
+    for name in names:
+        put(tmp_path / f"{name}.png")
+    if layout == "table":
+        rows = "".join(f"{name}.png,2+\n" for name in names)
+        (tmp_path / "labels.csv").write_text(f"file,label\n{rows}")
+    assert [i.patient for i in find_images(tmp_path, Task.INTENSITY)] == names
+
+
 def test_masks_beside_and_in_folders(tmp_path: Path) -> None:
     put(tmp_path / "beside" / "one.jpg"), put(tmp_path / "beside" / "one-mask.png")
     put(tmp_path / "folders" / "images" / "two.png")
@@ -151,6 +163,16 @@ def test_a_table_of_a_spreadsheet_of_another_country(delimiter: str, tmp_path: P
     (tmp_path / "labels.csv").write_text(text, encoding="utf-8-sig")
     (image,) = find_images(tmp_path, Task.INTENSITY)
     assert (image.name, image.label, image.patient) == ("a;b,c.png", 2, "P1")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_resolution_as_windows_writes_it(encoding: str, tmp_path: Path) -> None:
+    put(tmp_path / "tumor" / "a.png")
+    (tmp_path / "mpp.txt").write_text("0.46\r\n", encoding=encoding)
+    assert find_images(tmp_path, Task.TUMOR)[0].mpp == 0.46
+    (tmp_path / "mpp.txt").write_bytes(b"0.46 \xb5m")
+    with pytest.raises(DataSetError, match=r"mpp\.txt: holds .*, not a number"):
+        find_images(tmp_path, Task.TUMOR)
 
 
 @pytest.mark.parametrize(
