@@ -20,6 +20,7 @@ from PIL import Image
 from pydicom import Dataset
 
 from dicom.coded_frames import Codec, CodedLevel, photometric_2000, whole_jpeg
+from dicom.dyadic import dyadic, keeps_all, sources
 from dicom.errors import SourceError
 from dicom.placement import matrix_mm, onto_glass
 
@@ -97,8 +98,11 @@ def passing_source(pyramid: Pyramid, mpp: float) -> type[Any]:
     Raises
     ------
     SourceError
-        If the levels have several codecs, or one that DICOM does not have.
+        If the levels have several codecs, one that DICOM does not have, or a factor that is no
+        power of two.
     """
+    if not keeps_all(pyramid.levels):
+        raise SourceError("a level is shrunk by no power of two")
     kinds = {(level.codec, level.rgb) for level in pyramid.coded}
     if len(kinds) != 1 or kinds == {(Codec.JPEG_2000, False)}:
         raise SourceError("the codecs of the levels are not those of one series")
@@ -114,7 +118,8 @@ def coding_of(pyramid: Pyramid) -> Any:
 
 def encoding_source(pyramid: Pyramid, mpp: float) -> type[Any]:
     """Return a source class that decodes the levels of `pyramid` and encodes them again."""
-    return anew(_source_type(pyramid, mpp, _encoding_level_type(pyramid.levels)), pyramid.coded)
+    former = [pyramid.coded[k] for k in sources(pyramid.levels)] if pyramid.coded else ()
+    return anew(_source_type(pyramid, mpp, _encoding_level_type(pyramid.levels)), former)
 
 
 def anew(source: type[Any], former: Sequence[CodedLevel] = ()) -> type[Any]:
@@ -181,7 +186,7 @@ def _source_type(pyramid: Pyramid, mpp: float, level_type: type[Any]) -> type[An
     from wsidicomizer.sources.openslide_like import OpenSlideLikeProperties, OpenSlideLikeSource
     from wsidicomizer.sources.openslide_like.openslide_like_metadata import OpenSlideLikeMetadata
 
-    levels, vendor = pyramid.levels, pyramid.properties.get("openslide.vendor")
+    levels, vendor = dyadic(pyramid.levels), pyramid.properties.get("openslide.vendor")
     power = pyramid.properties.get("openslide.objective-power") if pyramid.bounded else None
 
     class PyramidSource(OpenSlideLikeSource):
@@ -237,9 +242,11 @@ def _source_type(pyramid: Pyramid, mpp: float, level_type: type[Any]) -> type[An
     return PyramidSource
 
 
-def _encoding_level_type(levels: Levels) -> type[Any]:
+def _encoding_level_type(stated: Levels) -> type[Any]:
     from wsidicom.geometry import Region
     from wsidicomizer.sources.openslide_like import OpenSlideLikeLevelImageData
+
+    levels = dyadic(stated)
 
     class PyramidLevel(OpenSlideLikeLevelImageData):
         def read_region(self, region: Region, z: float, path: str) -> Image.Image:

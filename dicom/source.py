@@ -19,6 +19,7 @@ from pydicom import Dataset
 
 from dicom.characters import CHARACTER_SET
 from dicom.concatenation import split_instance
+from dicom.dyadic import is_taken
 from dicom.errors import ObjectError, SourceError
 from dicom.header import DicomSlideFacts, read_headers, slide_facts
 from dicom.pyramid_source import (
@@ -231,7 +232,9 @@ def _source(pyramid: Pyramid | None, mpp: float, how: str) -> tuple[Any, Any]:
         if pyramid is None or not pyramid.coded:
             return OpenTileSource, None
         return passing_source(pyramid, mpp), coding_of(pyramid)
-    if pyramid is not None and (pyramid.own or pyramid.coded or pyramid.bounded):
+    if pyramid is not None and (
+        pyramid.own or pyramid.coded or pyramid.bounded or not is_taken(pyramid.levels)
+    ):
         return encoding_source(pyramid, mpp), None
     from wsidicomizer.extras.openslide.openslide_source import OpenSlideSource
 

@@ -20,7 +20,11 @@ from appliance.slides.untouched import open_untouched
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 """SOP class VL Whole Slide Microscopy Image Storage."""
 MOST_ELEMENTS = 2_000_000
-"""Most elements of a file, those of sequences included: a sparse slide has some for each frame."""
+"""Most elements of a file, those of sequences included, beside those of its frames."""
+MOST_OF_FRAME = 64
+"""Most elements of a frame: a sparse slide has about 25 that place it, and the item of its px."""
+MOST_FRAMES = 1_000_000
+"""Most frames that a file is believed to have: a wrong number is not to cost minutes."""
 MOST_DEPTH = 32
 """Most sequences within each other."""
 MOST_VALUE = 4096
@@ -28,7 +32,7 @@ MOST_VALUE = 4096
 UNDEFINED = 0xFFFFFFFF
 """Length of an element that ends with a delimiter (PS3.5 section 7.1)."""
 PIXEL_DATA, ITEM, ITEM_END, SEQUENCE_END = 0x7FE00010, 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-TRANSFER_SYNTAX = 0x00020010
+TRANSFER_SYNTAX, FRAMES = 0x00020010, 0x00280008
 IMPLICIT, BIG_ENDIAN, DEFLATED = (
     "1.2.840.10008.1.2",
     "1.2.840.10008.1.2.2",
@@ -46,7 +50,7 @@ _TEXTS = {
     0x0020000E: "series_uid",
     0x00209161: "concatenation_uid",
     0x00209311: "organization",
-    0x00280008: "frames",  # IS
+    FRAMES: "frames",  # IS
     0x00400512: "container",
 }
 _NUMBERS = {
@@ -180,13 +184,16 @@ def is_dicom(stream: BinaryIO) -> bool:
 def reaches_end(stream: BinaryIO, size_bytes: int) -> bool:
     """Return whether the last element of a DICOM file ends with the file.
 
-    A whole slide image needs its pixel data. Zeros after the last element are allowed.
+    A whole slide image needs its pixel data. Zeros after the last element are allowed. A deflated
+    data set is not looked into, and taken as whole: nobody waits for one that is never read.
     """
     class_uid, pixels = "", False
     if not is_dicom(stream):
         return False
     try:
         for element in _Reader(stream, size_bytes).elements():
+            if element.tag == TRANSFER_SYNTAX and _text(stream, element) == DEFLATED:
+                return True
             if element.tag == 0x00080016:
                 class_uid = _text(stream, element)
             pixels = pixels or element.tag == PIXEL_DATA
@@ -195,12 +202,25 @@ def reaches_end(stream: BinaryIO, size_bytes: int) -> bool:
     return pixels if class_uid == WHOLE_SLIDE else bool(class_uid)
 
 
+def is_deflated(stream: BinaryIO, size_bytes: int) -> bool:
+    """Return whether a DICOM file has its data set deflated (PS3.5 A.5); OpenSlide reads none."""
+    if not is_dicom(stream):
+        return False
+    try:
+        for element in _Reader(stream, size_bytes).elements():
+            if element.tag == TRANSFER_SYNTAX:
+                return _text(stream, element) == DEFLATED
+    except DamagedDicomError:
+        return False
+    return False
+
+
 def has_places(stream: BinaryIO, size_bytes: int) -> bool:
     """Return whether a DICOM file states the positions of its frames, as TILED_SPARSE needs."""
     if not is_dicom(stream):
         return False
     try:
-        for element in _Reader(stream, size_bytes).elements():
+        for element in _Reader(stream, size_bytes).elements(PLACES):
             if element.tag >= PLACES:
                 return element.tag == PLACES
     except DamagedDicomError:
@@ -212,7 +232,7 @@ def _read_header(stream: BinaryIO, size_bytes: int) -> DicomHeader:
     found: dict[str, object] = {}
     try:
         reader = _Reader(stream, size_bytes)
-        for element in reader.elements():
+        for element in reader.elements(LAST_TAG + 1):
             if element.tag > LAST_TAG:
                 break
             if element.tag in _TEXTS:
@@ -224,10 +244,10 @@ def _read_header(stream: BinaryIO, size_bytes: int) -> DicomHeader:
                 found[_NUMBERS[element.tag]] = struct.unpack(code, data)[0]
     except DamagedDicomError:
         pass
-    frames = str(found.pop("frames", ""))
+    frames = _number(str(found.pop("frames", "")))
     kinds = str(found.pop("image_type", "")).split("\\")
     return DicomHeader(
-        frames=int(frames) if frames.isdecimal() else 0,
+        frames=frames,
         image_type=tuple(sys.intern(kind.strip()) for kind in kinds if kind),
         **found,  # type: ignore[arg-type]  # names and types are those of the tables above
     )
@@ -241,6 +261,10 @@ def _text(stream: BinaryIO, element: _Element) -> str:
     return sys.intern(data.decode("ascii", "replace").strip(" \0"))
 
 
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
+
+
 class _Reader:
     """Elements of a DICOM file whose stream stands after the preamble."""
 
@@ -249,11 +273,11 @@ class _Reader:
         self._left = MOST_ELEMENTS
         self.order, self._implicit = "<", False
 
-    def elements(self) -> Iterator[_Element]:
+    def elements(self, until: int = UNDEFINED) -> Iterator[_Element]:
         """Yield the elements of file meta information and data set; those of sequences are skipped.
 
-        An element is yielded when it is known that all its value is there; the stream may be moved
-        meanwhile.
+        An element is yielded when it is known that all its value is there, and at once where its
+        tag is `until` or above: callers want no more then. The stream may be moved meanwhile.
 
         Raises
         ------
@@ -272,6 +296,9 @@ class _Reader:
             if tag == 0 and self._only_zeros(at):
                 return
             element = _Element(tag, length, stream.tell())
+            if tag >= until:
+                yield element
+                return
             if length == UNDEFINED:
                 at = self._skip_undefined(kind, tag, 0)
             else:
@@ -280,7 +307,12 @@ class _Reader:
                     raise DamagedDicomError("the file ends within an element")
             if tag == TRANSFER_SYNTAX:
                 syntax = _text(stream, element)
+            elif tag == FRAMES:
+                self._left = MOST_ELEMENTS + self._of_frames(element)
             yield element
+
+    def _of_frames(self, element: _Element) -> int:
+        return MOST_OF_FRAME * min(_number(_text(self._stream, element)), MOST_FRAMES)
 
     def _take_syntax(self, syntax: str) -> None:
         if syntax == DEFLATED:

@@ -32,6 +32,7 @@ from appliance.slides.trouble import (
     require_places,
     why_no_format,
     why_not_open,
+    why_not_read,
     without_path,
 )
 from appliance.slides.untouched import open_untouched
@@ -60,9 +61,8 @@ def open_handle(path: Path) -> openslide.OpenSlide:
         raise SlideError(why_no_format(path)) from err
     except (openslide.OpenSlideError, OSError) as err:
         raise_if_short(err)
-        reason, several = why_not_open(path, str(err))
-        detail = f"its series has several {several}" if several else without_path(err, path)
-        raise SlideError(reason, detail) from err
+        reason, held = why_not_open(path, str(err))
+        raise SlideError(reason, held or without_path(err, path)) from err
 
 
 def _opened(path: Path) -> openslide.OpenSlide:
@@ -192,7 +192,7 @@ class GeneralSlide:
         """Level px from (x, y): RGBA (height, width, 4).
 
         Alpha is 0 outside the slide and where nothing was scanned. Raises SlideError DAMAGED where
-        a tile cannot be decoded.
+        a tile cannot be decoded, UNSUPPORTED where OpenSlide knows no tiles that lie so.
         """
         down = self._downsamples[level]
         place = round(x * down), round(y * down)
@@ -238,6 +238,6 @@ class GeneralSlide:
                 with suppress(openslide.OpenSlideError, OSError):
                     self._handle = _opened(self._path)
                 detail = without_path(err, self._path)
-                raise SlideError(QuarantineReason.DAMAGED, detail) from err
+                raise SlideError(why_not_read(detail), detail) from err
             self._handle = own
         return image

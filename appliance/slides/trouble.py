@@ -11,7 +11,13 @@ from tifffile import TiffFileError
 
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
-from appliance.slides.dicom_header import has_places, header_of, is_dicom, reaches_end
+from appliance.slides.dicom_header import (
+    has_places,
+    header_of,
+    is_deflated,
+    is_dicom,
+    reaches_end,
+)
 from appliance.slides.files import SHORT, may_be_dicom, slide_files
 from appliance.slides.tiff_index import TILE_WIDTH, NoTiffError, TiffIndex, TiffIndexError
 from appliance.slides.untouched import open_untouched
@@ -20,7 +26,9 @@ TIFF_ERRORS = (TiffFileError, OSError, ValueError, IndexError, KeyError, struct.
 """Errors that tifffile raises on bytes that are no TIFF, or only a part of one."""
 _INCOMPLETE = re.compile(r"(Expected \d+|only one|Missing) SOP instances?\b.* in concatenation")
 _UNSUPPORTED = re.compile(r"Unsupported|value \S+ != ")
-"""OpenSlide's words for an incomplete series, and for px that it cannot read."""
+_LAYOUT = re.compile(r"TIFFRGBAImageOK|too many frames in PixelData")
+"""OpenSlide's words for an incomplete series, for px that it cannot read, and for tiles that lie in
+a legal way that it does not know: samples of 32 bits, or frames in several fragments unlisted."""
 
 
 def why_no_format(path: Path) -> QuarantineReason:
@@ -55,15 +63,18 @@ def why_no_format(path: Path) -> QuarantineReason:
 def why_not_open(path: Path, text: str) -> tuple[QuarantineReason, str]:
     """Reason for a file whose format OpenSlide knows and which it cannot open; it said `text`.
 
-    With what its DICOM series has several of, where that is the reason; else with an empty text.
+    With a text of what the file holds where that is the reason; else with an empty one.
     """
-    several = ""
+    held = ""
     try:
+        if _is_deflated(path):
+            return QuarantineReason.UNSUPPORTED, "its data set is deflated"
         with open_untouched(path) as stream:
             if is_dicom(stream):
                 if _is_damaged_dicom(path):
                     return QuarantineReason.DAMAGED, ""
-                several = _several_pictures(path)
+                if several := _several_pictures(path):
+                    held = f"its series has several {several}"
                 reason = QuarantineReason.UNSUPPORTED if several else _why_no_series(path, text)
             else:
                 stream.seek(0)
@@ -77,7 +88,17 @@ def why_not_open(path: Path, text: str) -> tuple[QuarantineReason, str]:
         reason = QuarantineReason.UNREADABLE
     except TiffIndexError:
         reason = QuarantineReason.DAMAGED
-    return reason, several
+    return reason, held
+
+
+def why_not_read(text: str) -> QuarantineReason:
+    """Reason for a place of an open slide that cannot be read; OpenSlide said `text`."""
+    return QuarantineReason.UNSUPPORTED if _LAYOUT.search(text) else QuarantineReason.DAMAGED
+
+
+def _is_deflated(path: Path) -> bool:
+    with open_untouched(path) as stream:
+        return is_deflated(stream, path.stat().st_size)
 
 
 def _why_no_series(path: Path, text: str) -> QuarantineReason:

@@ -11,9 +11,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import openslide
 import pytest
+import tifffile
 from fixtures.judges import dicom_errors
 from fixtures.slide_objects import HEIGHT, MPP, SCANNED, STUDY_UID, WIDTH, identity, write_svs
 from PIL import Image, ImageCms
@@ -186,6 +188,55 @@ def test_real_tiles_are_frames_as_they_are(
     assert (header.PhotometricInterpretation, header.ImageType[0]) == (photometric, "ORIGINAL")
     level_0 = max(done.paths, key=lambda path: path.stat().st_size)
     assert np.array_equal(pixels(level_0), pixels(slide))
+
+
+def _tiff(path: Path, sizes: list[tuple[int, int]], compression: str) -> Path:
+    """Write a generic TIFF with levels of these sizes (width, height), tiles of 128 px."""
+    width, height = sizes[0]
+    blocks = np.random.default_rng(5).integers(90, 250, (height // 200, width // 200, 3), np.uint8)
+    image = cv2.resize(blocks, sizes[0], interpolation=cv2.INTER_LINEAR)
+    with tifffile.TiffWriter(path) as tiff:
+        for size in sizes:
+            factor = width // size[0]  # what is left over at the edge is dropped
+            part = image[: size[1] * factor, : size[0] * factor]
+            tiff.write(
+                cv2.resize(part, size, interpolation=cv2.INTER_AREA),
+                tile=(128, 128), photometric="rgb", compression=compression, metadata=None,
+                subfiletype=int(size != sizes[0]),
+            )  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize(
+    ("sizes", "compression", "how", "factors"),
+    [
+        # Halved, with the rest dropped, until one tile holds all: 1887 / 58 is not 32.
+        ([(1887 >> k, 1535 >> k) for k in range(6)], "jpeg", PASSED_THROUGH, [1, 2, 4, 8, 16, 32]),
+        ([(1887 >> k, 1535 >> k) for k in range(6)], "zlib", ENCODED_AGAIN, [1, 2, 4, 8, 16, 32]),
+        ([(1800, 1500), (600, 500), (200, 166)], "jpeg", ENCODED_AGAIN, [1, 4, 16]),
+        ([(1800, 1500), (600, 500), (200, 166)], "zlib", ENCODED_AGAIN, [1, 4, 16]),
+        ([(1800, 1500), (900, 750), (300, 250)], "jpeg", ENCODED_AGAIN, [1, 2, 8]),
+        ([(1800, 1500), (450, 375), (360, 300), (360, 300)], "jpeg", ENCODED_AGAIN, [1, 4, 8]),
+    ],
+)
+def test_levels_of_any_factor_are_converted(
+    sizes: list[tuple[int, int]], compression: str, how: str, factors: list[int], tmp_path: Path
+) -> None:
+    slide = _tiff(tmp_path / "slide.tif", sizes, compression)
+    with pyramid_of(slide) as pyramid:
+        done = convert_slide(slide, tmp_path / "out", identity(), mpp=MPP, pyramid=pyramid)
+    assert done.how.startswith(how)
+    assert [dicom_errors(path) for path in done.paths] == [[] for _ in done.paths]
+    headers = read_headers(done.paths)
+    assert [slide_facts([h]).mpp for h in headers] == pytest.approx([MPP * f for f in factors])
+    whole = pixels(slide)
+    with openslide.OpenSlide(max(done.paths, key=lambda path: path.stat().st_size)) as opened:
+        for level, size in enumerate(opened.level_dimensions):
+            shown = np.asarray(opened.read_region((0, 0), level, size).convert("RGB")).astype(int)
+            factor = factors[level]
+            part = whole[: size[1] * factor, : size[0] * factor]
+            wanted = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+            assert np.abs(shown - wanted).mean() < 4
 
 
 def test_what_is_no_slide_is_refused(tmp_path: Path) -> None:

@@ -15,19 +15,21 @@ import imagecodecs
 import numpy as np
 import openslide
 import pytest
+import tifffile
 from fixtures.series import write_instance
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.encaps import encapsulate
 from pydicom.pixels import pixel_array
-from pydicom.uid import JPEGLSLossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGLSLossless
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.geometry import TILE_MPP, TILE_PX, TileIndex
+from appliance.intake.completeness import is_whole
 from appliance.line.analyze_slide import inspect_slide, open_facts
 from appliance.settings.settings import Settings
-from appliance.slides import files
+from appliance.slides import dicom_header, files
 from appliance.slides.dicom_header import header_of
 from appliance.slides.files import fingerprint, slide_files
 from appliance.slides.reader import SlideReader
@@ -120,6 +122,18 @@ def _jpeg_ls(slide: FileDataset) -> None:
     slide.file_meta.TransferSyntaxUID = JPEGLSLossless
 
 
+def _in_unlisted_fragments(slide: FileDataset) -> None:
+    frames = [imagecodecs.jpeg8_encode(f) for f in pixel_array(slide)]
+    slide.PixelData = encapsulate(frames, fragments_per_frame=3, has_bot=False)
+    slide["PixelData"].VR, slide["PixelData"].is_undefined_length = "OB", True
+    slide.PhotometricInterpretation = "YBR_FULL_422"
+    slide.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+
+
+def _deflated(slide: FileDataset) -> None:
+    slide.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+
+
 def _part_of_two(slide: FileDataset) -> None:
     slide.ConcatenationUID, slide.InConcatenationNumber = "1.2.3.9", 1
     slide.InConcatenationTotalNumber, slide.ConcatenationFrameOffsetNumber = 2, 0
@@ -133,6 +147,8 @@ def _part_of_two(slide: FileDataset) -> None:
         (_of_16_bits, QuarantineReason.UNSUPPORTED),
         (_planar, QuarantineReason.UNSUPPORTED),
         (_jpeg_ls, QuarantineReason.UNSUPPORTED),
+        (_in_unlisted_fragments, QuarantineReason.UNSUPPORTED),
+        (_deflated, QuarantineReason.UNSUPPORTED),
         (_part_of_two, QuarantineReason.NEVER_FINISHED),
     ],
 )
@@ -145,6 +161,46 @@ def test_a_series_that_cannot_be_read_says_why(
     with pytest.raises(SlideError) as caught:
         open_facts(tmp_path / "a.dcm")
     assert caught.value.reason is reason
+    assert is_whole(tmp_path / "a.dcm", (tmp_path / "a.dcm",)) or change is _part_of_two
+
+
+def test_a_tiff_of_samples_that_nobody_reads_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    light = np.random.default_rng(0).random((512, 512, 3), np.float32)
+    tifffile.imwrite(path, light, tile=(256, 256), photometric="rgb", metadata=None)
+    with SlideReader.open(path, mpp=0.25) as slide, pytest.raises(SlideError) as caught:
+        slide.read_tile(TileIndex(column=0, row=0))
+    assert caught.value.reason is QuarantineReason.UNSUPPORTED
+
+
+def test_a_sparse_series_may_have_any_number_of_frames(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.dcm"
+    slide = dcmread(real / "slides" / "sm_image.dcm")
+    place, frame = Dataset(), Dataset()
+    place.ColumnPositionInTotalImagePixelMatrix = place.RowPositionInTotalImagePixelMatrix = 1
+    frame.PlanePositionSlideSequence = [place]
+    slide.PerFrameFunctionalGroupsSequence = [frame] * slide.NumberOfFrames
+    # Elements of sequences are counted where their lengths are not stated.
+    for outer, inner in ((slide, "PerFrameFunctionalGroups"), (frame, "PlanePositionSlide")):
+        outer[f"{inner}Sequence"].is_undefined_length = True
+    frame.is_undefined_length_sequence_item = place.is_undefined_length_sequence_item = True
+    slide.save_as(path, enforce_file_format=True)
+    monkeypatch.setattr(dicom_header, "MOST_ELEMENTS", 150)
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        assert dicom_header.reaches_end(stream, size)
+    with path.open("rb") as stream:
+        assert dicom_header.has_places(stream, size)
+    # A number of frames that is none: the bound holds, and the positions are found all the same.
+    del slide.NumberOfFrames
+    slide.save_as(path, enforce_file_format=True)
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        assert not dicom_header.reaches_end(stream, size)
+    with path.open("rb") as stream:
+        assert dicom_header.has_places(stream, size)
 
 
 def test_truncated_slide_is_damaged(small_case: SyntheticCase, tmp_path: Path) -> None:
