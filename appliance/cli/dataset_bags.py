@@ -26,7 +26,8 @@ def bags(
 ) -> None:
     """Encode the tissue tiles of slides, for multiple-instance learning: a file per slide.
 
-    Files have the slides' names: SLIDE.safetensors, for the column bag of a cohort's table. What
+    Slides of which no bag can be made are told, and the command ends with 1. Files have the slides'
+    names: SLIDE.safetensors, for the column bag of a cohort's table. What
     was encoded before by the same encoder is not encoded again. A laboratory's own encoder (a
     vision transformer in transformers' format) is described once by
     `python -m models.encoders.describe FOLDER`. For research use only.
@@ -42,12 +43,17 @@ def bags(
 
     out_dir.mkdir(parents=True, exist_ok=True)
     tell_names(out_dir)
+    without = 0
     with ProgressBars() as progress:
         for slide in slides:
             try:
                 bag = bag_of_slide(slide, settings, progress, encoder=encoder)
             except (SlideError, SourceChangedError, ArtifactDamagedError, DataSetError) as err:
-                raise DataSetError(f"{slide}: {err}") from err
+                typer.echo(f"{slide}: {err}", err=True)
+                without += 1
+                continue
             path = out_dir / f"{slide.stem}{SUFFIX}"
             save_bag(bag, path)
             typer.echo(f"{path}: {len(bag)} tiles")
+    if without:
+        raise DataSetError(f"{without} of {len(slides)} slides got no bag: see above.")

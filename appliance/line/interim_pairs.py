@@ -21,7 +21,7 @@ from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import SlideRow, id_named
 from appliance.line.analyze_case import kept_mapping
 from appliance.line.outcomes import ReadSlide
-from appliance.line.slide_bags import keep_bag, kept_bag
+from appliance.line.slide_bags import keep_bag, kept_bag, require_readable
 from appliance.line.slide_steps import read_slide_of
 from appliance.operations.corrections import CONFIRMED, CORRECTED, ENDED, SIGNED
 from appliance.operations.status import require_ledger
@@ -62,7 +62,7 @@ def write_signed_pairs(
     of the patient or an accession, or whose IDs the settings declare to be one, are one patient's:
     too large a group never has one person train and judge. Everything is written beside `out` and
     renamed at the end: a run that stops leaves no pairs. Returns the number of cases that were
-    written, and of those whose slides are gone, changed or have no tissue.
+    written, and of those whose slides are gone, changed, damaged or have no tissue.
 
     Raises
     ------
@@ -92,6 +92,8 @@ def write_signed_pairs(
                 kept = [
                     keep_bag(each.facts, settings, progress, encoder=folder) for each in case.slides
                 ]
+                for done in kept:
+                    require_readable(done.key, settings)
             except (SlideError, SourceChangedError, DataSetError, OSError) as err:
                 log.warning("%s is left out: %s", case.subject, type(err).__name__)
                 continue

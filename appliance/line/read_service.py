@@ -32,7 +32,7 @@ from appliance.errors import (
 )
 from appliance.line.child import Child, Limits
 from appliance.line.executors import NICE
-from appliance.line.slide_opinions import opinions_on
+from appliance.line.slide_opinions import asked_of, opinions_on
 from appliance.settings.read_service import ReadService
 from appliance.settings.secrets import handed_over
 from appliance.settings.settings import Settings
@@ -55,6 +55,8 @@ LOOK_BYTES = 1 << 26
 """Bytes of an upload between two looks at the room that is left."""
 LOOK_SECONDS = 1.0
 """Time between two looks at whether the client of a request is still there."""
+CHUNK_SECONDS = 60.0
+"""Longest time between two parts of a body: an upload that stands still keeps no place."""
 LEAST_TOKEN = 16
 """Characters of the shortest token: one that nobody guesses."""
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8}){1,2}$")
@@ -120,17 +122,18 @@ def read_token(section: ReadService) -> str:
     Raises
     ------
     SettingsError
-        If the file cannot be read, or holds no token of at least `LEAST_TOKEN` characters.
+        If the file cannot be read, or holds no ASCII token of at least `LEAST_TOKEN` characters.
     """
     file = handed_over(section.token_file)
     try:
         token = file.read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as err:
         raise SettingsError(f"token_file of the read service: {file} cannot be read") from err
-    if len(token) < LEAST_TOKEN or any(c.isspace() for c in token):
+    # A header of HTTP has other bytes for letters beyond ASCII.
+    if len(token) < LEAST_TOKEN or not token.isascii() or any(c.isspace() for c in token):
         raise SettingsError(
             f"token_file of the read service: {file} needs one line of at least {LEAST_TOKEN} "
-            "characters. Make one: openssl rand -hex 32"
+            "letters and digits of ASCII. Make one: openssl rand -hex 32"
         )
     return token
 
@@ -147,7 +150,9 @@ def read_app(settings: Settings) -> Starlette:
         try:
             return JSONResponse(await service.answer(request))
         except RefusedError as err:
-            return JSONResponse({"error": str(err)}, status_code=err.status)
+            # What is left of a body that stands still is not waited for.
+            closed = {"Connection": "close"} if err.status == 408 else None
+            return JSONResponse({"error": str(err)}, status_code=err.status, headers=closed)
 
     @asynccontextmanager
     async def life(_app: Starlette) -> AsyncIterator[None]:
@@ -182,11 +187,12 @@ class _Service:
         self._there += 1
         try:
             with tempfile.TemporaryDirectory(dir=self._uploads()) as work:
-                if request.headers.get("content-type", "").startswith("application/json"):
+                kind = request.headers.get("content-type", "").lower()
+                if kind.startswith("application/json"):
                     path, stain = await self._named(request)
                 else:
-                    path = await self._uploaded(request, Path(work))
                     stain = Stain(request.query_params.get("stain", ""))
+                    path = await self._uploaded(request, stain, Path(work))
                 await self._wait_for_turn(request)
                 try:
                     return await self._read(request, path, stain, Path(work))
@@ -231,7 +237,7 @@ class _Service:
 
     def _admit(self, request: Request) -> None:
         # A page in a browser of this machine may have a name that leads here.
-        host = request.headers.get("host", "").rpartition(":")[0]
+        host = request.headers.get("host", "").partition(":")[0]  # a port of 80 is not named
         if host not in (ADDRESS, "localhost"):
             raise RefusedError(421, f"Ask for {ADDRESS}.")
         kind, _, shown = request.headers.get("authorization", "").partition(" ")
@@ -246,7 +252,7 @@ class _Service:
         """Return the file and the stain that a JSON body names; only watched folders are read."""
         wanted = 'Send {"path": "…", "stain": "…"}.'
         body = b""
-        async for chunk in request.stream():
+        async for chunk in _parts(request):
             body += chunk
             if len(body) > 65536:
                 raise RefusedError(413, wanted)
@@ -254,25 +260,35 @@ class _Service:
             name, stain = _facts_of(body)
         except (ValueError, KeyError, TypeError, RecursionError) as err:
             raise RefusedError(400, wanted) from err
+        return await asyncio.to_thread(self._watched, name), Stain(stain)
+
+    def _watched(self, name: str) -> Path:
+        """Return the file of a name; in a thread: a share may be slow."""
         try:
-            real = await asyncio.to_thread(Path(name).resolve, strict=True)
+            real = Path(name).resolve(strict=True)
         except (OSError, RuntimeError, ValueError) as err:  # ValueError: no name that a file has
             raise RefusedError(404, "No such file.") from err
         roots = [root.resolve() for root in self._settings.watch.roots]
         if not any(real.is_relative_to(root) for root in roots):
             raise RefusedError(403, "Only slides in the watched folders are read by path.")
-        return real, Stain(stain)
+        if not real.is_file():
+            raise RefusedError(400, "Name a file: this is a folder, or no regular file.")
+        return real
 
-    async def _uploaded(self, request: Request, folder: Path) -> Path:
-        """Return the file that a body was written to."""
+    async def _uploaded(self, request: Request, stain: Stain, folder: Path) -> Path:
+        """Return the file that a body was written to; what it is read for is checked before."""
         suffix = _SUFFIX.search(request.query_params.get("name", ""))
         if suffix is None:
             raise RefusedError(400, "Name the file: POST /read?name=slide.svs&stain=…")
+        try:
+            await asyncio.to_thread(asked_of, stain, self._settings)
+        except SettingsError as err:
+            raise RefusedError(400, str(err)) from err
         path = folder / f"slide{suffix[0]}"
         most, taken, looked = int(self._section.largest_gib * 2**30), 0, 0
         try:
             with path.open("wb") as stream:
-                async for chunk in request.stream():
+                async for chunk in _parts(request):
                     taken += len(chunk)
                     if taken > most:
                         limit = f"{self._section.largest_gib:g} GiB"
@@ -311,7 +327,7 @@ class _Service:
             )
             return found
         except SlideError as err:
-            raise RefusedError(422, f"{err.reason}: {err.detail}") from err
+            raise RefusedError(422, f"{err.reason}: {err}") from err
         except SettingsError as err:
             raise RefusedError(400, str(err)) from err
         except TookTooLongError as err:
@@ -342,6 +358,30 @@ async def _while_there(request: Request, wanted: asyncio.Future[T]) -> T:
             raise RefusedError(499, "The client left.")
         if wanted.done():
             return wanted.result()
+
+
+async def _parts(request: Request) -> AsyncIterator[bytes]:
+    """Yield the parts of a body.
+
+    Raises
+    ------
+    RefusedError
+        If the client left, or sends nothing for `CHUNK_SECONDS`.
+    """
+    from starlette.requests import ClientDisconnect
+
+    parts = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(CHUNK_SECONDS):
+                part = await anext(parts)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as err:
+            raise RefusedError(408, "The request stood still. Send it again.") from err
+        except ClientDisconnect as err:
+            raise RefusedError(499, "The client left.") from err
+        yield part
 
 
 def _facts_of(body: bytes) -> tuple[str, str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.frozen import same_source
-from appliance.domain import SlideFacts
+from appliance.domain import QuarantineReason, SlideFacts
+from appliance.errors import SlideError
 from appliance.line.analyze_slide import open_facts
 from appliance.line.outcomes import Outcome, artifact_folder, timed
 from appliance.readers.bags import BAG_VERSION, cut_of, encode_slide
@@ -30,6 +31,7 @@ def bag_of_slide(
     Raises
     ------
     SlideError, SourceChangedError, ArtifactDamagedError
+        DAMAGED also where more of its tiles cannot be decoded than `review.max_unreadable_percent`.
     models.errors.ManifestError
         If the encoder cannot be used.
     NoTissueError
@@ -37,6 +39,7 @@ def bag_of_slide(
     """
     facts = open_facts(path, ArtifactStore(settings.artifacts_dir))
     kept = keep_bag(facts, settings, progress, encoder=encoder or reference_encoder())
+    require_readable(kept.key, settings)
     return kept_bag(kept.key, settings)
 
 
@@ -82,6 +85,14 @@ def unreadable_percent(key: str, settings: Settings) -> float:
     """Return the share (0-100) of a bag's tiles that the slide's file does not give."""
     kept = json.loads((artifact_folder(key, settings) / LOST_NAME).read_text())
     return float(kept["unreadable_percent"])
+
+
+def require_readable(key: str, settings: Settings) -> None:
+    """Raise SlideError DAMAGED for a bag of which the line's readers keep silent: none learns."""
+    lost, most = unreadable_percent(key, settings), settings.review.max_unreadable_percent
+    if lost > most:
+        detail = f"{lost:.1f} % of its tissue tiles; review.max_unreadable_percent is {most:g}"
+        raise SlideError(QuarantineReason.DAMAGED, detail)
 
 
 def _encoded(

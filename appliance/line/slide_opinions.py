@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from appliance.assays.assay import Assay
 from appliance.assays.registry import (
     assays,
     bag_readers,
@@ -39,12 +40,7 @@ def opinions_on(
         If the slide cannot be read, has no tissue, or its picture is that of another stain.
     SourceChangedError, ArtifactDamagedError, WeightsUnusableError
     """
-    asked = [a for a in assays() if stain in stains() and is_read_alone(a, stain, settings)]
-    if not asked:
-        known = sorted(
-            str(s) for s in stains() if any(is_read_alone(a, s, settings) for a in assays())
-        )
-        raise SettingsError(f"no reader reads slides of {stain!r} alone; take {' or '.join(known)}")
+    asked = asked_of(stain, settings)
     private = _apart(settings, work)
     facts = open_facts(path)
     inspected = inspect_slide(facts, private)
@@ -68,6 +64,23 @@ def opinions_on(
         "tissue_mm2": round(inspected.tissue_mm2, 2),
         "opinions": list(opinions.values()),
     }
+
+
+def asked_of(stain: Stain, settings: Settings) -> list[Assay]:
+    """Return the assays with a reader for slides of a stain alone.
+
+    Raises
+    ------
+    SettingsError
+        If there is none.
+    """
+    asked = [a for a in assays() if stain in stains() and is_read_alone(a, stain, settings)]
+    if not asked:
+        known = sorted(
+            str(s) for s in stains() if any(is_read_alone(a, s, settings) for a in assays())
+        )
+        raise SettingsError(f"no reader reads slides of {stain!r} alone; take {' or '.join(known)}")
+    return asked
 
 
 def _apart(settings: Settings, work: Path) -> Settings:

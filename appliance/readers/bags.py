@@ -15,7 +15,7 @@ from appliance.geometry import TILE_UM
 from appliance.slides.reader import SlideReader
 from appliance.slides.stream import TileStream
 from appliance.slides.tissue import Tissue, tissue_share, tissue_tiles
-from models.encoders.spec import EncoderSpec
+from models.encoders.spec import EncoderSpec, fits_float16, fits_grid
 from models.errors import DataSetError
 from models.mil.bag import Bag
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 BAG_VERSION = 2
 """Counted up when a slide's vectors or tiles change though slide and encoder are the same."""
-ROUNDED = 1.01
-"""Largest ratio of an encoder's tile to one of the grid at which it counts as that size. Encoders
-name their resolution with two digits, and 224 px at 0.64 µm/px are a px wider than the grid's."""
 BATCH = 8
 Progress = Callable[[str, int, int], None]
 
@@ -47,7 +44,8 @@ def encode_slide(slide: SlideReader, tissue: Tissue, encoder: Encoder, progress:
     NoTissueError
         If no tile holds tissue.
     WeightsError
-        If one tile of the encoder is larger than a tile of the grid.
+        If one tile of the encoder is larger than a tile of the grid, or its numbers are too large
+        to be kept.
     SlideError
         If no tile can be decoded.
     """
@@ -66,7 +64,7 @@ def encode_slide(slide: SlideReader, tissue: Tissue, encoder: Encoder, progress:
             for column, row in cuts:
                 x, y = (inset + n * spec.tile_px for n in (column, row))
                 part = pixels[:, y : y + spec.tile_px, x : x + spec.tile_px]
-                vectors.append(encoder.encode(np.ascontiguousarray(part)).astype(np.float16))
+                vectors.append(_kept(encoder.encode(np.ascontiguousarray(part)), spec))
                 places += [(t.column * along + column, t.row * along + row) for t in indices]
             progress("encoding tiles", len(places) // len(cuts), len(wanted))
     if not vectors:
@@ -77,6 +75,15 @@ def encode_slide(slide: SlideReader, tissue: Tissue, encoder: Encoder, progress:
         vectors=np.concatenate(vectors),
         places=np.array(places, dtype=np.int32),
     )
+
+
+def _kept(vectors: NDArray[np.float32], spec: EncoderSpec) -> NDArray[np.float16]:
+    if not fits_float16(vectors):
+        raise WeightsError(
+            f"The encoder {spec.name} gives numbers that a bag cannot hold (float16). Export it "
+            "with its last normalization."
+        )
+    return vectors.astype(np.float16)
 
 
 def centers_um(places: NDArray[np.integer], spec: EncoderSpec) -> NDArray[np.float64]:
@@ -101,12 +108,11 @@ def cut_of(spec: EncoderSpec) -> tuple[int, int]:
         If not one fits.
     """
     grid_px = round(TILE_UM / spec.mpp)
-    edge_um = spec.tile_px * spec.mpp
-    if grid_px < spec.tile_px and edge_um <= ROUNDED * TILE_UM:
-        grid_px = spec.tile_px
-    if grid_px < spec.tile_px:
+    if not fits_grid(spec):
+        edge_um = spec.tile_px * spec.mpp
         raise WeightsError(
             f"The encoder {spec.name} takes tiles of {edge_um:.2f} µm; slides are read in tiles of "
             f"{TILE_UM:.2f} µm. Use it at a finer resolution."
         )
+    grid_px = max(grid_px, spec.tile_px)
     return grid_px, grid_px // spec.tile_px

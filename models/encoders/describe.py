@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from models.encoders.spec import CONFIG_NAME, EncoderSpec, refuse_pickles
+from models.encoders.spec import CONFIG_NAME, TILE_UM, EncoderSpec, fits_grid, refuse_pickles
 from models.errors import ManifestError
 from models.spec import MANIFEST_NAME, WEIGHTS_NAME, file_sha256
 
@@ -27,21 +27,30 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def describe(folder: Path, spec: EncoderSpec) -> EncoderSpec:
     """Write the manifest of a folder; return it with the dimension and the checksums.
 
-    The encoder is loaded once, so that one that takes no such tiles is told at once.
+    The encoder is loaded before, so that one that takes no such tiles gets no manifest.
 
     Raises
     ------
     ManifestError
-        If the weights are pickled or missing, ``config.json`` names no dimension, or the encoder
-        cannot be used.
+        If the weights are pickled or missing, ``config.json`` names no dimension, its tiles are
+        larger than those in which slides are read, or the encoder cannot be used.
     """
-    from models.encoders.load import load_encoder  # torch
+    from models.encoders.load import encoder_of  # torch
 
     refuse_pickles(folder)
     config, weights = folder / CONFIG_NAME, folder / WEIGHTS_NAME
     for path in (config, weights):
         if not path.is_file():
-            raise ManifestError(f"{path} is missing. Export the encoder with save_pretrained.")
+            raise ManifestError(
+                f"{path} is missing. Export the encoder with save_pretrained, in one file of "
+                "weights: max_shard_size='100GB'."
+            )
+    if not fits_grid(spec):
+        raise ManifestError(
+            f"{folder}: its tiles of {spec.tile_px * spec.mpp:.0f} µm are larger than those in "
+            f"which slides are read ({TILE_UM:.0f} µm). Describe it at a finer --mpp or with a "
+            "smaller --tile-px that it takes."
+        )
     try:
         dimension = int(json.loads(config.read_text())["hidden_size"])
     except (ValueError, KeyError, TypeError) as err:
@@ -52,8 +61,8 @@ def describe(folder: Path, spec: EncoderSpec) -> EncoderSpec:
         sha256=file_sha256(weights),
         config_sha256=file_sha256(config),
     )
+    encoder_of(folder, spec)
     (folder / MANIFEST_NAME).write_text(spec.to_json())
-    load_encoder(folder)
     return spec
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.encoders.convolutional import ConvolutionalEncoder, ConvolutionalShape
-from models.encoders.spec import CONFIG_NAME, EncoderSpec, verify_encoder
+from models.encoders.spec import CONFIG_NAME, EncoderSpec, fits_float16, verify_encoder
 from models.errors import ManifestError, is_short
 from models.pixels import Pixels
 from models.spec import WEIGHTS_NAME
@@ -50,11 +50,15 @@ def load_encoder(folder: Path, device: str = "cpu") -> Encoder:
     ManifestError
         If the weights are pickled, missing, changed, or do not fit the architecture, the
         architecture is unknown, takes no tiles of the manifest's size, or the vectors are no finite
-        numbers or have another dimension than the manifest states.
+        numbers, too large for a bag, or have another dimension than the manifest states.
     OSError, MemoryError, RuntimeError
         If the machine is short of memory, threads or open files.
     """
-    spec = verify_encoder(folder)
+    return encoder_of(folder, verify_encoder(folder), device)
+
+
+def encoder_of(folder: Path, spec: EncoderSpec, device: str = "cpu") -> Encoder:
+    """Return the encoder of a folder by a manifest that need not lie in it; raises as above."""
     try:
         # Where too many files are open, safetensors says that there is no such file.
         (folder / WEIGHTS_NAME).open("rb").close()
@@ -75,6 +79,11 @@ def load_encoder(folder: Path, device: str = "cpu") -> Encoder:
     if not np.isfinite(vectors).all():
         raise ManifestError(
             f"{folder}: the encoder's answer is no finite number. Export the encoder again."
+        )
+    if not fits_float16(vectors):
+        raise ManifestError(
+            f"{folder}: the encoder's answer has numbers beyond 65504, which a bag cannot hold "
+            "(float16). Export the encoder with its last normalization."
         )
     if vectors.shape[1] != spec.dimension:
         raise ManifestError(

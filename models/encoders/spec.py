@@ -14,13 +14,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.errors import ManifestError, is_short
-from models.spec import MANIFEST_NAME, WEIGHTS_NAME, check_weights, file_sha256
+from models.spec import MANIFEST_NAME, TILE_MPP, TILE_PX, WEIGHTS_NAME, check_weights, file_sha256
 
 CONFIG_NAME = "config.json"
 """Configuration of a network in transformers' format."""
 ARCHITECTURES = ("convolutional", "vit", "transformers")
 """``convolutional`` and ``vit`` are ours, ``transformers`` is read from `CONFIG_NAME`."""
+TILE_UM = TILE_PX * TILE_MPP
+"""Edge of the tiles in which slides are read."""
+ROUNDED = 1.01
+"""Largest ratio of an encoder's tile to one of the grid at which it counts as that size. Encoders
+name their resolution with two digits, and 224 px at 0.64 µm/px are a px wider than the grid's."""
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 """Suffixes of weights that are pickles: to load one runs whatever code it holds."""
 
@@ -110,6 +118,18 @@ def read_encoder(folder: Path) -> EncoderSpec:
         if is_short(err):
             raise
         raise ManifestError(f"{path}: not a usable manifest of an encoder ({err}).") from err
+
+
+def fits_grid(spec: EncoderSpec) -> bool:
+    """Return whether a tile in which slides are read holds one of the encoder's."""
+    wide = spec.tile_px * spec.mpp <= ROUNDED * TILE_UM
+    return wide or round(TILE_UM / spec.mpp) >= spec.tile_px
+
+
+def fits_float16(vectors: NDArray[np.float32]) -> bool:
+    """Return whether vectors are finite numbers that a bag can hold."""
+    largest = np.finfo(np.float16).max
+    return bool((np.abs(vectors) <= largest).all())  # False for what is no number
 
 
 def verify_encoder(folder: Path) -> EncoderSpec:

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from fixtures.damage import lose_tiles
 from fixtures.interim_pairs import untrained_weights
 from fixtures.pairings import HER2_PAIR
 
@@ -262,7 +263,7 @@ def test_the_hint_goes_to_the_case_of_the_same_file_alone(
 
 
 def test_signed_cases_become_pairs_without_names(
-    context: StepContext, bench: Bench, tmp_path: Path
+    context: StepContext, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [inspected_row(context, bench, stain) for stain in (HE, HER2)]
     tries = (tmp_path / f"pairs-{n}" for n in count())
@@ -305,6 +306,11 @@ def test_signed_cases_become_pairs_without_names(
     assert np.abs(away).max() <= spec.tile_px * spec.mpp / 2
     for file in out.iterdir():
         assert b"S26-1" not in file.read_bytes() and b"Meyer" not in file.read_bytes()
+    for one in context.settings.artifacts_dir.glob("bag/*"):
+        shutil.rmtree(one)
+    with monkeypatch.context() as patched:
+        lose_tiles(patched)
+        assert write() == (0, 1)  # the line keeps silent on it
     with context.ledger.transaction() as tx:
         gone = tx.slide(rows[1].id or 0)
         assert gone is not None

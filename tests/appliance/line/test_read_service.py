@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -9,7 +10,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +105,84 @@ def test_a_slide_in_the_wrong_slot_or_no_slide_is_told_not_read(
 ) -> None:
     slide = shutil.copy(small_case.he_path, site.scans / "S26-2_A1_HER2.svs")
     status, answer = site.named(path=str(slide), stain="HER2")
-    assert status == 422 and answer["error"].startswith("wrong-picture: this looks like")
+    assert status == 422 and answer["error"].startswith("wrong-picture: ")
+    assert "this looks like" in answer["error"]
     status, answer = site.named(path=str(slide), stain="CD3")
     assert status == 400 and "take HE or HER2" in answer["error"]
     status, answer = site.post(b"no slide", "?name=a.svs&stain=HE")
-    assert status == 422 and answer["error"]
+    assert status == 422 and answer["error"].startswith("unreadable: The file is not a slide")
     assert site.left() == []
+
+
+@pytest.mark.parametrize("stain", ["", "her2", "CD3"])
+def test_an_unknown_stain_is_told_before_the_slide_is_taken(
+    site: Site, stain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_service, "CHUNK_SECONDS", 0.0)  # the body is not read
+    status, answer = site.post(b"no slide", f"?name=a.svs&stain={stain}")
+    assert status == 400 and "take HE or HER2" in answer["error"]
+
+
+def test_an_upload_that_stands_still_gives_up_its_place(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_service, "CHUNK_SECONDS", 0.1)
+    connection = http.client.HTTPConnection(ADDRESS, site.port, timeout=60)
+    connection.putrequest("POST", "/read?name=a.svs&stain=HE")
+    connection.putheader("Authorization", f"Bearer {TOKEN}")
+    connection.putheader("Content-Length", "100")
+    connection.endheaders(b"a part")
+    answer = connection.getresponse()
+    assert (answer.status, answer.getheader("Connection")) == (408, "close")
+    assert "stood still" in json.loads(answer.read())["error"]
+    connection.close()
+    assert site.left() == []
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/octet-stream"])
+def test_a_client_that_leaves_while_it_sends_is_no_error_of_the_service(
+    site: Site, kind: str
+) -> None:
+    sent: list[MutableMapping[str, Any]] = []
+    parts = [
+        {"type": "http.request", "body": b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> MutableMapping[str, Any]:
+        return parts.pop(0)
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    headers = {"host": ADDRESS, "authorization": f"Bearer {TOKEN}", "content-type": kind}
+    scope = {
+        **{
+            "type": "http",
+            "method": "POST",
+            "path": "/read",
+            "query_string": b"name=a.svs&stain=HE",
+        },
+        "headers": [(name.encode(), text.encode()) for name, text in headers.items()],
+    }
+    app = read_app(site.settings)
+    asyncio.run(app(scope, receive, send))
+    app.state.service.close()
+    assert sent[0]["status"] == 499
+
+
+def test_a_name_without_a_port_and_a_type_in_capitals_are_taken(site: Site) -> None:
+    asked = {"Host": ADDRESS, "Content-Type": "Application/JSON; charset=utf-8"}
+    status, answer = site.post(b"{}", headers=asked)
+    assert status == 400 and '{"path": "…"' in answer["error"]
+
+
+def test_what_is_no_regular_file_is_refused(site: Site) -> None:
+    pipe = site.scans / "pipe.svs"
+    os.mkfifo(pipe)
+    for path in (site.scans, pipe):
+        status, answer = site.named(path=str(path), stain="HE")
+        assert status == 400 and "no regular file" in answer["error"]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +238,7 @@ def test_a_body_beyond_64_kib_is_refused(site: Site) -> None:
 def test_an_upload_without_a_name_or_too_large_leaves_nothing(site: Site) -> None:
     for name in ("", "?name=../../etc/passwd", "?name=slide"):
         assert site.post(b"x", name)[0] == 400
-    status, answer = site.post(bytes(60_000_000), "?name=a.svs")
+    status, answer = site.post(bytes(60_000_000), "?name=a.svs&stain=HE")
     assert status == 413 and "largest_gib" in answer["error"]
     assert list((site.settings.state_dir / "uploads").iterdir()) == []
 
@@ -252,10 +325,11 @@ def test_a_service_is_off_by_default_and_wants_a_token_that_nobody_guesses(site:
         run_read_service(Settings())
     assert not list(open_secrets(site.settings))
     short = site.token.with_name("short")
-    short.write_text("abc")
-    short.chmod(0o644)
+    short.touch(0o644)
     wanted = ReadService(token_file=short)
     settings = site.settings.model_copy(update={"read_service": wanted})
-    with pytest.raises(SettingsError, match="at least 16"):
-        run_read_service(settings)
+    for token in ("abc", "ein-Schlüssel-mit-Umlaut"):
+        short.write_text(token)
+        with pytest.raises(SettingsError, match="at least 16"):
+            run_read_service(settings)
     assert len(list(open_secrets(settings))) == 1  # every user may read it

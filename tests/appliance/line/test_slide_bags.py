@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures.damage import lose_tiles
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from appliance.cli.main import app
 from appliance.errors import (
     ArtifactDamagedError,
+    SlideError,
     SourceChangedError,
     TandemError,
     WeightsError,
@@ -26,7 +29,7 @@ from appliance.readers.bags import cut_of
 from appliance.readers.tile_pass import silent
 from appliance.settings.settings import Settings
 from appliance.slides.reader import SlideReader
-from models.encoders.load import load_encoder
+from models.encoders.load import Encoder, load_encoder
 from models.encoders.spec import read_encoder, reference_encoder, verify_encoder
 from models.errors import DataSetError
 from models.mil.bag import Bag, load_bag
@@ -137,6 +140,42 @@ def test_the_command_writes_a_bag_for_each_slide(slide: Path, tmp_path: Path) ->
     assert "names of the slides" not in done.stdout
 
 
+def test_a_slide_without_a_bag_does_not_end_the_command(slide: Path, tmp_path: Path) -> None:
+    (tmp_path / "tandem.toml").write_text(f'state_dir = "{tmp_path / "state"}"\n')
+    junk = tmp_path / "a.svs"
+    junk.write_bytes(b"no slide")
+    blank = write_slide(tmp_path / "b.svs", tissue=False)
+    config = ("--out", str(tmp_path / "bags"), "--config", str(tmp_path / "tandem.toml"))
+    done = CliRunner().invoke(app, ["dataset", "bags", str(junk), str(blank), str(slide), *config])
+    assert done.exit_code == 1 and "2 of 3 slides" in str(done.exception)
+    assert f"{junk}: The file is not a slide" in done.stderr and f"{blank}: " in done.stderr
+    assert (tmp_path / "bags" / "S26-1_A1_HER2.safetensors").is_file()
+
+
+def test_a_slide_on_which_the_line_keeps_silent_teaches_nothing(
+    slide: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_tiles(monkeypatch)
+    for _ in range(2):  # also where its bag is kept
+        with pytest.raises(SlideError, match="max_unreadable_percent"):
+            bag_of_slide(slide, settings, silent)
+    review = settings.review.model_copy(update={"max_unreadable_percent": 90.0})
+    assert len(bag_of_slide(slide, settings.model_copy(update={"review": review}), silent)) >= 2
+
+
+def test_an_encoder_whose_numbers_no_bag_can_hold_is_to_blame(
+    slide: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = Encoder.encode
+
+    def huge(self: Encoder, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return encode(self, tiles) * np.float32(1 if (tiles == 255).all() else 1e7)
+
+    monkeypatch.setattr(Encoder, "encode", huge)
+    with pytest.raises(WeightsError, match="float16"):
+        bag_of_slide(slide, settings, silent)
+
+
 @pytest.mark.parametrize("err", [SourceChangedError("a"), ArtifactDamagedError("It was damaged.")])
 def test_the_slide_of_an_error_is_named(
     slide: Path, tmp_path: Path, err: TandemError, monkeypatch: pytest.MonkeyPatch
@@ -150,7 +189,7 @@ def test_the_slide_of_an_error_is_named(
     done = CliRunner().invoke(
         app, ["dataset", "bags", str(slide), "--out", str(tmp_path / "bags"), *config]
     )
-    assert done.exit_code == 1 and f"{slide}: {err}" in str(done.exception) + done.output
+    assert done.exit_code == 1 and f"{slide}: {err}" in done.stderr
 
 
 FULL = """
