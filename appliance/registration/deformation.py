@@ -8,7 +8,14 @@ from __future__ import annotations
 import numpy as np
 
 from appliance.registration.mapping import LATTICE_UM, Piece, Points, gentle
-from appliance.registration.votes import FEWEST, Votes, common_affine, distances
+from appliance.registration.votes import (
+    FEWEST,
+    ON_A_LINE,
+    Votes,
+    across_um,
+    common_affine,
+    distances,
+)
 
 SMOOTHING = 1.0
 """Smoothing of the splines: votes are wrong by some µm."""
@@ -17,7 +24,7 @@ SMOOTHING = 1.0
 def fitted(votes: Votes, size_um: tuple[float, float]) -> Piece:
     """The piece that takes `votes` to their places; `size_um` is that of the H&E slide.
 
-    Where votes are few, or lie on one line, the piece stays at its start pose; they only measure.
+    Where votes are few the piece stays at its start pose; they only measure.
     """
     if votes.few or len(votes) < FEWEST:
         return Piece.rigid(votes.start)
@@ -27,7 +34,12 @@ def fitted(votes: Votes, size_um: tuple[float, float]) -> Piece:
     piece = Piece.rigid(affine)
     if len(votes) < 2 * FEWEST:
         return piece
-    rest = votes.ihc_um - affine.apply(votes.he_um)
+    places, rest = votes.he_um, votes.ihc_um - affine.apply(votes.he_um)
+    across, spread = across_um(places)
+    if spread < ON_A_LINE * votes.reach_um:
+        # A spline needs places off the line, and there is nothing better than the line's own.
+        aside = across * LATTICE_UM / 2
+        places, rest = np.concatenate([places - aside, places + aside]), np.tile(rest, (2, 1))
     columns, rows = (int(np.ceil(s / LATTICE_UM)) + 2 for s in size_um)
     x, y = np.meshgrid(np.arange(columns) * LATTICE_UM, np.arange(rows) * LATTICE_UM)
     nodes = np.stack([x.ravel(), y.ravel()], axis=1)
@@ -35,11 +47,11 @@ def fitted(votes: Votes, size_um: tuple[float, float]) -> Piece:
     from scipy.interpolate import RBFInterpolator  # slow to load; the daemon does not need them
     from scipy.spatial import cKDTree
 
-    far = np.asarray(cKDTree(votes.he_um).query(nodes)[0])
+    far = np.asarray(cKDTree(places).query(nodes)[0])
     spline = RBFInterpolator(
-        votes.he_um / LATTICE_UM,
+        places / LATTICE_UM,
         rest,
-        neighbors=min(40, len(votes)),
+        neighbors=min(40, len(places)),
         smoothing=SMOOTHING,
         kernel="thin_plate_spline",
         degree=1,

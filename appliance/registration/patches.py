@@ -28,17 +28,18 @@ def vote(
     reach_um: float,
     least_like: float = LIKE,
     inner: bool = False,
+    dense: bool = False,
 ) -> Votes:
     """Search each patch in `mask` of `moving` within `reach_um` of where `piece` puts it.
 
     A patch counts as found from a correlation of `least_like` on. With `inner` the outline of the
-    tissue is not compared.
+    tissue is not compared. With `dense` patches overlap, as those of a small piece always do.
     """
     mpp = moving.mpp
     patch, reach = max(12, round(patch_um / mpp)), max(2, round(reach_um / mpp))
     side = patch + 2 * reach
     a, b = (p.inner_detail if inner else p.detail for p in (moving, fixed))
-    few = bool(mask.sum() < FEW_PATCHES * patch**2)
+    few = dense or bool(mask.sum() < FEW_PATCHES * patch**2)
     centers = _centers(mask, patch, max(1, patch // 4) if few else patch)
     he_um = (centers + 0.5).astype(np.float64) * mpp
     at_um = piece.forward(he_um)
@@ -60,10 +61,11 @@ def vote(
         places.append(at_um[k] + linear @ (offset - reach) * mpp)
         odd.append(bool((center[0] // patch + center[1] // patch) % 2))
     return Votes(
-        tried=len(centers),
+        tried_um=he_um,
         reach_um=reach_um,
         start=piece.affine,
         few=few,
+        patch_um=patch * mpp,
         he_um=np.array(found).reshape(-1, 2),
         ihc_um=np.array(places).reshape(-1, 2),
         odd=np.array(odd, dtype=bool),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +18,9 @@ LEAST_PIECE_MM2 = 0.3
 """Area below which tissue belongs to its nearest piece."""
 JOIN_UM = 150.0
 """Distance up to which tissue is one piece."""
+LEAST_CORE_MM2, ALIKE = 0.1, 0.25
+"""Area from which tissue may be a core of a microarray (of 0.4 mm and more), and greatest deviation
+of a core's area from their median, as a share of it."""
 MOST_PIECES = 100
 """Pieces beyond which slides are taken for a tissue microarray, which holds many patients."""
 LABELS_UM = 64.0
@@ -65,26 +69,63 @@ def pieces_of(moving: Picture) -> list[Part]:
     AlignmentError
         If there are more than `MOST_PIECES`.
     """
-    step = max(1, round(JOIN_UM / 8 / moving.mpp))
-    small = moving.shrunk(step)
-    reach = max(1, round(JOIN_UM / 2 / small.mpp))
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    joined = cv2.morphologyEx(small.mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
-    count, labels = cv2.connectedComponents(joined)
-    area = np.bincount(labels[small.mask], minlength=count) * small.mpp**2 / 1e6
+    step, labels, area = _joined(moving.mask, moving.mpp)
     order = [int(k) for k in np.argsort(-area) if k > 0]
     large = [k for k in order if area[k] >= LEAST_PIECE_MM2]
+    alike = _cores(area[1:])
+    if max(len(large), alike) > MOST_PIECES:
+        raise AlignmentError(
+            f"the H&E slide has {max(len(large), alike)} pieces of tissue, more than "
+            f"{MOST_PIECES}: is it a tissue microarray? Its cores are of many patients and are not "
+            "scored as one block"
+        )
     if len(large) <= 1:
         return [Part.of(moving.mask)]
-    if len(large) > MOST_PIECES:
-        raise AlignmentError(
-            f"the H&E slide has {len(large)} pieces of tissue, more than {MOST_PIECES}: is it a "
-            "tissue microarray? Its cores are of many patients and are not scored as one block"
-        )
     nearest = _nearest(labels == k for k in large).astype(np.uint8)
-    rows, columns = moving.mask.shape
-    fine = nearest.repeat(step, axis=0).repeat(step, axis=1)[:rows, :columns]
+    fine = _enlarged(nearest, step, moving.mask.shape)
     return [Part.of(moving.mask & (fine == k)) for k in range(len(large))]
+
+
+def components(
+    mask: NDArray[np.bool_], mpp: float
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Numbers, from 1, of the separate areas of tissue (rows, columns), and their areas in mm².
+
+    Tissue up to `JOIN_UM` apart is one; the area of number 0, the glass, is not meant.
+    """
+    step, labels, area = _joined(mask, mpp)
+    return _enlarged(labels, step, mask.shape), area
+
+
+def _joined(
+    mask: NDArray[np.bool_], mpp: float
+) -> tuple[int, NDArray[np.int32], NDArray[np.float64]]:
+    """As `components`, with the numbers `step` times as coarse; `step`, numbers, areas."""
+    step = max(1, round(JOIN_UM / 8 / mpp))
+    small = shrunk_mask(mask, step)
+    reach = max(1, round(JOIN_UM / 2 / (mpp * step)))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    joined = cv2.morphologyEx(small.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
+    count, labels = cv2.connectedComponents(joined)
+    area = np.bincount(labels[small], minlength=count) * float(mpp * step) ** 2 / 1e6
+    return step, labels.astype(np.int32), area.astype(np.float64)
+
+
+def _cores(area: NDArray[np.float64]) -> int:
+    """Number of areas (mm²) from `LEAST_CORE_MM2` on that are alike; 0 unless most of them are.
+
+    The cores of a microarray are punched by one needle; fragments of a curettage differ.
+    """
+    area = area[area >= LEAST_CORE_MM2]
+    if not len(area):
+        return 0
+    alike = int((np.abs(area / np.median(area) - 1) <= ALIKE).sum())
+    return alike if 2 * alike > len(area) else 0
+
+
+def _enlarged(image: NDArray[Any], step: int, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An image `step` times as coarse, at the px of the picture of `shape`."""
+    return image.repeat(step, axis=0).repeat(step, axis=1)[: shape[0], : shape[1]]
 
 
 def mapping_of(parts: Sequence[Part], pieces: Sequence[Piece | None], mpp: float) -> SlideMapping:

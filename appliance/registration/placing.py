@@ -16,6 +16,7 @@ from appliance.registration.picture import Picture, shortest_um, size_um
 from appliance.registration.pieces import Part
 from appliance.registration.rigid import find_poses, refined
 from appliance.registration.rotation_search import pose_by_nuclei, shows_nuclei
+from appliance.registration.strays import crumbs_of, drifted, near, split, torn_regions
 from appliance.registration.votes import FEWEST, Votes, agreeing, fitting_start
 
 WIDE_UM, WIDE_REACH_UM = 400.0, 260.0
@@ -39,6 +40,8 @@ INSIDE = 0.25
 other pieces are found too: a round crumb has the outline of a round core of control tissue."""
 OUTLINE_MM2 = 8.0
 """Area of a piece up to which its outline may make a quarter of its patches agree."""
+MOST_SEARCHED = 4
+"""Torn regions of a piece that are searched for, the largest; each takes some seconds."""
 LIKENESS_UM = 12.0
 """Smoothing of the pictures whose correlation ranks poses."""
 
@@ -74,7 +77,7 @@ def place_pieces(moving: Picture, fixed: Picture, parts: list[Part]) -> list[Pla
         placed = best
     for k, lost in enumerate(placed):
         if lost.piece is None:
-            alone = _best(pair[0].within(small[k].mask()), pair[1], [small[k]])[0]
+            alone = _alone(*pair, small[k])
             if alone.agreement >= PLACED:
                 placed[k] = alone
     return [replace(p, part=part) for p, part in zip(placed, parts, strict=True)]
@@ -85,29 +88,107 @@ def bend_all(moving: Picture, fixed: Picture, placed: list[Placed]) -> list[Plac
 
     A quarter of the fine patches has to agree, and a quarter without the outline, unless no piece
     would be left. Patches of a small piece overlap, so that a quarter of them may agree at a wrong
-    place by chance: half of them have to.
+    place by chance: half of them have to. Parts of a found piece that do not lie where the rest of
+    it indicates become pieces of their own, without a place where none is found (`strays`).
     """
     done, sure = [], []
     for coarse in placed:
-        if coarse.piece is None:
-            done.append(coarse)
-            sure.append(False)
-            continue
-        votes, inside = _fine(moving, fixed, coarse, coarse.piece)
-        # A piece with too few patches for a displacement stays where it was placed.
-        bent = votes.few or len(votes) >= 2 * FEWEST
-        piece = fitted(votes, size_um(moving)) if bent else coarse.piece
-        # Coarse patches lie at the rim of a piece of 2 to 3 mm: its outline alone makes them agree.
-        least = SURE if coarse.votes.few else PLACED
-        sure.append(len(votes) >= least * max(1, votes.tried) and inside >= INSIDE)
-        refused = not sure[-1] and not coarse.votes.few
-        done.append(replace(coarse, piece=piece, votes=votes, inside=inside, refused=refused))
-    if not any(sure):
+        bent, ok = _bent(moving, fixed, coarse)
+        done.append(bent)
+        sure.append(ok)
+    found = any(sure)
+    if not found:
         # The larger pieces stay where they are; their agreement reports how poor that is.
         sure = [p.refused for p in done]
     if not any(sure):
         return done
-    return [p if ok else replace(p, piece=None) for p, ok in zip(done, sure, strict=True)]
+    done = [p if ok else replace(p, piece=None) for p, ok in zip(done, sure, strict=True)]
+    if not found:
+        return done
+    return _without_strays(moving, fixed, done, [p.votes for p in placed])
+
+
+def _bent(moving: Picture, fixed: Picture, coarse: Placed) -> tuple[Placed, bool]:
+    """A piece with its fine displacement, and whether the fine patches found it."""
+    if coarse.piece is None:
+        return coarse, False
+    votes, inside = _fine(moving, fixed, coarse, coarse.piece)
+    # A piece with too few patches for a displacement stays where it was placed.
+    bends = votes.few or len(votes) >= 2 * FEWEST
+    piece = fitted(votes, size_um(moving)) if bends else coarse.piece
+    # Coarse patches lie at the rim of a piece of 2 to 3 mm: its outline alone makes them agree.
+    least = SURE if coarse.votes.few else PLACED
+    sure = len(votes) >= least * max(1, votes.tried) and inside >= INSIDE
+    refused = not sure and not coarse.votes.few
+    return replace(coarse, piece=piece, votes=votes, inside=inside, refused=refused), sure
+
+
+def _without_strays(
+    moving: Picture, fixed: Picture, placed: list[Placed], coarse: list[Votes]
+) -> list[Placed]:
+    """The pieces without their parts that lie elsewhere, and these parts; the largest first.
+
+    A torn region is placed on its own, as a lost piece is, or has no place. Crumbs have none.
+    """
+    done: list[Placed] = []
+    for rest, wide in zip(placed, coarse, strict=True):
+        if rest.piece is None:
+            done.append(rest)
+            continue
+        crumbs = _drifted_crumbs(moving, fixed, rest.part, rest.piece)
+        if crumbs is not None:
+            rest, lost = _apart(rest, crumbs, moving)
+            done.append(lost)
+        torn = _torn(moving, rest, wide)
+        for number, region in enumerate(torn):
+            rest, lost = _apart(rest, region, moving)
+            done.append(_elsewhere(moving, fixed, lost) if number < MOST_SEARCHED else lost)
+        done.append(rest)
+    return sorted(done, key=lambda each: -int(each.part.inside.sum()))
+
+
+def _drifted_crumbs(
+    moving: Picture, fixed: Picture, part: Part, piece: Piece
+) -> NDArray[np.bool_] | None:
+    """The mask of the crumbs of a part that are not where `piece` takes them; None: it has none."""
+    crumbs = crumbs_of(part, moving.mpp)
+    if crumbs is None:
+        return None
+    patch, reach = _narrow(moving, fixed)
+    votes = vote(moving, fixed, crumbs > 0, piece, patch_um=patch / 2, reach_um=reach, dense=True)
+    lost = drifted(crumbs, near(votes, piece), moving.mpp, PLACED)
+    return lost if lost.any() else None
+
+
+def _torn(moving: Picture, placed: Placed, coarse: Votes) -> list[NDArray[np.bool_]]:
+    """The masks of the torn regions of a piece; one too small for patches side by side has none."""
+    if placed.votes.few or placed.piece is None:
+        return []
+    return torn_regions(moving, placed.part, placed.votes, near(coarse, placed.piece))
+
+
+def _apart(placed: Placed, away: NDArray[np.bool_], moving: Picture) -> tuple[Placed, Placed]:
+    """A piece without the part `away`, fitted to its own votes; and that part, without a place."""
+    rest, lost = split(placed.votes, away, moving.mpp)
+    piece = fitted(rest, size_um(moving)) if len(rest) >= 2 * FEWEST else placed.piece
+    return (
+        replace(placed, part=Part.of(placed.part.mask() & ~away), piece=piece, votes=rest),
+        Placed(Part.of(away), None, lost, refused=True),
+    )
+
+
+def _elsewhere(moving: Picture, fixed: Picture, lost: Placed) -> Placed:
+    """The part with the place that is found for it alone, or as it is."""
+    step = max(1, round(WIDE_MPP / moving.mpp))
+    alone = _alone(moving.shrunk(step), fixed.shrunk(step), lost.part.shrunk(step))
+    if alone.agreement < PLACED:
+        return lost
+    bent, sure = _bent(moving, fixed, replace(alone, part=lost.part))
+    return bent if sure else lost
+
+
+def _alone(moving: Picture, fixed: Picture, part: Part) -> Placed:
+    return _best(moving.within(part.mask()), fixed, [part])[0]
 
 
 def _fine(moving: Picture, fixed: Picture, placed: Placed, piece: Piece) -> tuple[Votes, float]:
@@ -116,14 +197,19 @@ def _fine(moving: Picture, fixed: Picture, placed: Placed, piece: Piece) -> tupl
     outlined = mask.sum() * moving.mpp**2 / 1e6 <= OUTLINE_MM2
     if placed.votes.few:
         piece = Piece.rigid(refined(moving.within(mask), fixed, piece.affine))
-    patch = min(NARROW_UM, shortest_um(moving, fixed) / 2)
-    reach = min(NARROW_REACH_UM, patch / 3)
+    patch, reach = _narrow(moving, fixed)
     both = [
         agreeing(vote(moving, fixed, mask, piece, patch_um=patch, reach_um=reach, inner=inner))
         for inner in ((False, True) if outlined else (False,))
     ]
     inside = len(both[1]) / max(1, both[1].tried) if outlined else 1.0
     return both[0], inside
+
+
+def _narrow(moving: Picture, fixed: Picture) -> tuple[float, float]:
+    """Size and search radius of the fine patches, µm."""
+    patch = min(NARROW_UM, shortest_um(moving, fixed) / 2)
+    return patch, min(NARROW_REACH_UM, patch / 3)
 
 
 def place_by_nuclei(moving: Picture, fixed: Picture) -> Placed | None:

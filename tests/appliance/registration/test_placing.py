@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -175,7 +176,109 @@ def test_the_largest_piece_is_the_main_one_whatever_glass_lies_around_a_crumb(
 def no_votes(start: Affine) -> Votes:
     none = np.zeros((0, 2))
     odd = np.zeros(0, dtype=bool)
-    return Votes(tried=9, reach_um=60.0, start=start, few=True, he_um=none, ihc_um=none, odd=odd)
+    return Votes(
+        tried_um=np.zeros((9, 2)),
+        reach_um=60.0,
+        start=start,
+        few=True,
+        patch_um=280.0,
+        he_um=none,
+        ihc_um=none,
+        odd=odd,
+    )
+
+
+def moved(structure: NDArray[np.float32], x: int, y: int) -> NDArray[np.float32]:
+    """The structure, moved by px, as the next section shows it."""
+    noise = np.random.default_rng(99).normal(0, 0.05, structure.shape)
+    found: NDArray[np.float32] = (np.roll(structure, (y, x), axis=(0, 1)) + noise).astype(
+        np.float32
+    )
+    return found
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_torn_half_of_a_section_is_placed_on_its_own_or_has_no_place(there: bool) -> None:
+    """The halves lie 0.4 mm apart; where the right one is not itself, nothing else is taken."""
+    rng = np.random.default_rng(7)
+    section, other = texture(rng), texture(rng)
+    whole = disc(350, 350, 1450)
+    left = whole & (np.arange(SHAPE[1]) < 370)
+    right = np.roll(whole & ~left, 90, axis=1)
+    shown = np.where(right, moved(section if there else other, 90, 0), moved(section, 0, 0))
+    found = aligned(picture(section, whole), picture(shown, left | right))
+    places = np.array([[250.5, 350.5], [530.5, 350.5]])
+    goal = found.mapping.forward(places * MPP) / MPP - places
+    assert np.abs(goal[0]).max() < 2
+    assert np.abs(goal[1] - (90, 0)).max() < 2 if there else np.isnan(goal[1]).all()
+    assert (found.lost_mm2 < 0.1) == there
+    assert "slides-do-not-match" not in [r.code for r in alignment_reasons(Review(), found)]
+
+
+def test_a_region_where_nothing_is_to_be_seen_keeps_its_place(seed: int = 8) -> None:
+    """A lake of mucin (3.1 mm²), with no structure but each section's own faint noise."""
+    rng = np.random.default_rng(seed)
+    section, whole, lake = texture(rng), disc(350, 350, 1450), disc(350, 350, 1000)
+    pair = [
+        picture(np.where(lake, 0.3 + rng.normal(0, 0.01, SHAPE), shown).astype(np.float32), whole)
+        for shown in (section, moved(section, 0, 0))
+    ]
+    found = aligned(*pair)
+    assert found.lost_mm2 == 0
+    center = np.array([[350.5, 350.5]]) * MPP
+    assert np.abs(found.mapping.forward(center) - center).max() < 30
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_small_crumb_has_a_place_only_where_it_is_seen(there: bool) -> None:
+    """The crumb (0.26 mm²) is no piece; control tissue may lie where the section's map has it."""
+    rng = np.random.default_rng(5)
+    section, other = texture(rng), texture(rng)
+    large, crumb, control = disc(350, 350, 990), disc(800, 120, 290), disc(800, 120, 500)
+    he = picture(section, large | crumb)
+    if there:
+        found = aligned(he, picture(moved(section, 0, 0), large | crumb))
+    else:
+        shown = np.where(control, other, moved(section, 0, 0)).astype(np.float32)
+        found = aligned(he, picture(shown, large | control))
+    center = np.array([[800.5, 120.5]]) * MPP
+    goal = found.mapping.forward(center)
+    assert np.abs(goal - center).max() < 10 if there else np.isnan(goal).all()
+    assert found.lost_mm2 == pytest.approx(0 if there else 0.26, abs=0.02)
+
+
+@pytest.mark.parametrize("mirrored", [True, False])
+def test_a_straight_core_along_the_slide_is_found(mirrored: bool) -> None:
+    """All patches of a core (0.4 x 3.6 mm) lie on one line; its face is that of the pose."""
+    section = texture(np.random.default_rng(6))
+    core = np.zeros(SHAPE, dtype=bool)
+    core[300:388, 50:850] = True
+    he, ihc = picture(section, core), picture(moved(section, 0, 0), core)
+    if mirrored:
+        ihc = Picture(layers=ihc.layers[:, ::-1].copy(), mask=ihc.mask[:, ::-1].copy(), mpp=MPP)
+    found = aligned(he, ihc)
+    assert alignment_reasons(Review(), replace(found, mirrored=False)) == ()
+    assert found.agreement > 0.8 and found.mirrored == mirrored
+    places = np.array([[100.5, 320.5], [450.5, 344.5], [800.5, 370.5]])
+    goal = places * (-1, 1) + (SHAPE[1], 0) if mirrored else places
+    assert np.abs(found.mapping.forward(places * MPP) / MPP - goal).max() < 3
+
+
+def test_small_cores_are_told_from_the_fragments_of_a_curettage() -> None:
+    """110 areas each: cores of 0.6 mm are alike, fragments are not."""
+    rng = np.random.default_rng(2)
+
+    def section(sizes: NDArray[np.int64]) -> Picture:
+        mask = np.zeros((11 * 190, 10 * 190), dtype=bool)
+        for number, size in enumerate(sizes.tolist()):
+            row, column = divmod(number, 10)
+            core = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)).astype(bool)
+            mask[row * 190 : row * 190 + size, column * 190 : column * 190 + size] = core
+        return Picture(layers=np.dstack([mask, mask]).astype(np.float32), mask=mask, mpp=MPP)
+
+    with pytest.raises(AlignmentError, match=r"110 pieces of tissue.* microarray"):
+        pieces_of(section(rng.integers(125, 133, 110)))
+    assert len(pieces_of(section(rng.integers(80, 137, 110)))) == 1
 
 
 def test_a_tissue_microarray_is_no_block() -> None:
