@@ -29,7 +29,9 @@ DEFAULT_LIMIT = 50
 def status(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID]…", help="Only case-1 or slide-3, with what is of its block."),
+        typer.Argument(
+            metavar="ID", help="Case with the slides of its block, or a slide with its cases."
+        ),
     ] = None,
     as_json: JsonOption = False,
     limit: Annotated[

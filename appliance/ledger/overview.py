@@ -31,7 +31,7 @@ TROUBLE: frozenset[str] = frozenset(
         CaseState.UNDELIVERED,
     }
 )
-"""States in which a slide or case waits for a person."""
+"""States in which a slide or case waits for a person, whatever its assay is."""
 
 Row = TypeVar("Row", SlideRow, CaseRow)
 Block = tuple[str, str]
@@ -70,7 +70,7 @@ def _newest(
 ) -> list[Row]:
     """Return the newest rows of some states; of waiting ones those that are `asked` for or not."""
     rows: list[Row] = []
-    for state in states:  # each reads the index by state and time
+    for state in states:  # reads the index by state and time, and of waiting ones the rows
         query = select(table).where(table.state == state)
         if state == CaseState.WAITING:
             query = query.where((col(table.reason) != NOT_ASKED) == asked)
