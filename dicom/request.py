@@ -152,47 +152,6 @@ def _united(requests: Sequence[OrderedRequest], names: Sequence[str]) -> Ordered
     return OrderedRequest(**{name: value for name, value in known.items() if value})
 
 
-def with_later(
-    kept: Sequence[OrderedRequest], later: Sequence[OrderedRequest]
-) -> tuple[OrderedRequest, ...]:
-    """Return requests with later ones, which replace what contradicts them of a placer's order.
-
-    A placer's number comes first, and the filler's is added when the order is taken. Other tests
-    and blocks of the placer's number are other orders: systems write one number for all orders of a
-    case, and drop those that are done.
-    """
-    left = [
-        each
-        for each in kept
-        if not any(_contradicts(each, new) for new in later)
-        and not any(_moves(each, new) for new in later if new not in kept)
-    ]
-    return tuple(dict.fromkeys((*left, *later)))
-
-
-def _contradicts(kept: OrderedRequest, later: OrderedRequest) -> bool:
-    """Return whether a later request of the kept one's placer, test and block has other numbers."""
-    if kept.placer != later.placer or not kept.placer or kept.is_of_order(later):
-        return False
-    apart = all((kept.blocks, later.blocks)) and not {*kept.blocks} & {*later.blocks}
-    return not apart and _may_ask_the_same(kept, later)
-
-
-def _may_ask_the_same(one: OrderedRequest, other: OrderedRequest) -> bool:
-    """Return whether the test of one is a text of the other, or one of them states none.
-
-    The other texts of a request are alternates: a billing text is that of many stains.
-    """
-    texts = [[text.casefold() for text in (r.procedure, *r.asked) if text] for r in (one, other)]
-    return not all(texts) or texts[0][0] in texts[1] or texts[1][0] in texts[0]
-
-
-def _moves(kept: OrderedRequest, later: OrderedRequest) -> bool:
-    """Return whether a later request is the kept one, and names other blocks."""
-    same = kept.placer == later.placer != "" and kept.procedure == later.procedure
-    return same and kept.is_of_order(later) and later.blocks not in ((), kept.blocks)
-
-
 def request_item(
     request: OrderedRequest, study: Dataset, accession: str, *, as_before: bool = False
 ) -> Dataset:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from dicom.order import LONGEST_OTHER_ID, Order, OrderedSpecimen, block_key, texts_in
+from appliance.delivery.order_stains import has_tests_of
+from dicom.order import LONGEST_OTHER_ID, Order, OrderedSpecimen, are_others, block_key, texts_in
 from dicom.patients import joined_ids, known_text, patient_differences
-from dicom.request import TakenBack, with_later
+from dicom.request import OrderedRequest, TakenBack
 
 
 def joined(orders: Sequence[Order], first: Order) -> Order:
@@ -41,6 +42,7 @@ def brought_up(
     later: Order | None,
     canceled: Sequence[TakenBack],
     merged: Sequence[Sequence[str]],
+    words: Mapping[str, Sequence[str]],
     *,
     is_written: bool,
 ) -> Order:
@@ -48,7 +50,7 @@ def brought_up(
 
     Facts of the patient that it leaves open are added unless objects of its study are written:
     all of these state the same. A message about another patient takes nothing back; `merged` are
-    groups of IDs that the site declares to be one patient.
+    groups of IDs that the site declares to be one patient. `words` are those of each stain.
     """
     whose = kept.patient()
     back = [each for each in canceled if not patient_differences(each.patient, whose, merged)]
@@ -64,10 +66,53 @@ def brought_up(
     specimens = tuple(each for each in kept.specimens if not _is_replaced(each, kept, later))
     kept = replace(kept, specimens=specimens)
     both = joined((kept, later), kept)
-    requests = with_later(kept.requests, later.requests)
+    requests = _with_later(kept.requests, later.requests, words)
     if is_written:
         return replace(kept, specimens=both.specimens, asked=both.asked, requests=requests)
     return replace(both, requests=requests)
+
+
+def _with_later(
+    kept: Sequence[OrderedRequest],
+    later: Sequence[OrderedRequest],
+    words: Mapping[str, Sequence[str]],
+) -> tuple[OrderedRequest, ...]:
+    """Return requests with later ones, which replace what contradicts them of a placer's order.
+
+    A placer's number comes first, and the filler's is added when the order is taken. Other tests
+    and blocks of the placer's number are other orders: systems write one number for all orders of a
+    case, and drop those that are done.
+    """
+    left = [
+        each
+        for each in kept
+        if not any(_is_another(each, new, words) for new in later)
+        and not any(_moves(each, new) for new in later if new not in kept)
+    ]
+    return tuple(dict.fromkeys((*left, *later)))
+
+
+def _is_another(
+    kept: OrderedRequest, later: OrderedRequest, words: Mapping[str, Sequence[str]]
+) -> bool:
+    """Return whether a later request of the kept one's placer, tests and block is another order."""
+    if kept.placer != later.placer or not kept.placer or kept.is_of_order(later):
+        return False
+    return not _are_apart(kept.blocks, later.blocks) and has_tests_of(later, kept, words)
+
+
+def _are_apart(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Return whether both name blocks, and each of them surely is none of the other's."""
+    pairs = ((one, other), (other, one))
+    return all((one, other)) and all(
+        are_others(blocks, block) for blocks, others in pairs for block in others
+    )
+
+
+def _moves(kept: OrderedRequest, later: OrderedRequest) -> bool:
+    """Return whether a later request is the kept one, and names other blocks."""
+    same = kept.placer == later.placer != "" and kept.procedure == later.procedure
+    return same and kept.is_of_order(later) and later.blocks not in ((), kept.blocks)
 
 
 def _is_replaced(specimen: OrderedSpecimen, kept: Order, later: Order) -> bool:

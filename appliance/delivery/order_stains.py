@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
+from dicom.request import OrderedRequest
+
 _GENES = re.compile(
     r"(?<![a-zäöüß])(?:"
     r"(?:[cdfs]|dd|bd|cd|br|iqf|duoc|dual|silver)?ish(?:plus)?\d?|in[ -]?situ|hybridi[sz]\w*"
@@ -84,6 +86,26 @@ def stain_codes(text: str, vocabulary: Mapping[str, Sequence[str]]) -> list[str]
             if (genes or (sequenced and _is_catalogs(text))) and not re.search(r"[^\W_]", rest):
                 return []
     return [stain for stain in vocabulary if stain in asked]
+
+
+def has_tests_of(
+    later: OrderedRequest, kept: OrderedRequest, vocabulary: Mapping[str, Sequence[str]]
+) -> bool:
+    """Return whether a later request asks for all that a kept one does, or one names no test.
+
+    Stains decide where one of them names any, however they are written. Else the first text of one
+    is a text of the other: the texts behind it are alternates, and a billing text is that of many.
+    """
+    new, old = (list(filter(None, map(_plain, (r.procedure, *r.asked)))) for r in (later, kept))
+    if not new or not old:
+        return True
+    stains, wanted = (
+        {stain for text in (r.asked or [r.procedure]) for stain in stain_codes(text, vocabulary)}
+        for r in (later, kept)
+    )
+    if stains or wanted:
+        return bool(wanted) and wanted <= stains
+    return new[0] in old or old[0] in new
 
 
 class _Hit(NamedTuple):

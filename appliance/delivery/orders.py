@@ -176,8 +176,9 @@ def ask_orders(accession: str, settings: Settings) -> Answer:
     written = ArtifactKey.of("study", uid=kept.order.uid)
     is_written = ArtifactStore(settings.artifacts_dir).has(written)
     if answer.order is None or _goes_with(answer.order, kept.order, is_written, settings):
-        merged = settings.patients.merged
-        order = brought_up(kept.order, answer.order, answer.canceled, merged, is_written=is_written)
+        merged, words = settings.patients.merged, vocabulary(settings)
+        back = answer.canceled
+        order = brought_up(kept.order, answer.order, back, merged, words, is_written=is_written)
         if not say_the_same(order, kept.order):
             _keep(accession, replace(kept, order=order), settings)
         if answer.order is not None:

@@ -402,6 +402,15 @@ def test_numbers_that_come_later_are_kept_and_numbers_of_orders_that_are_done_st
         (["A1;HER2;F-1", "A1;HE;F-2"], ["A1;her2;F-3"], "F-3"),
         (["A1;HER2;F-1"], [";HER2;F-3"], "F-3"),
         (["A1;;F-1"], ["A1;HER2;F-3"], "F-3"),
+        # However the block and the test are written.
+        (["Block A1;HER2;F-1"], ["A1;HER2;F-3"], "F-3"),
+        (["A1-A3;HER2;F-1"], ["A1;HER2;F-3"], "F-3"),
+        (["A1;HER2;F-1"], ["A-01;HER2 IHC;F-3"], "F-3"),
+        (["A1;HER2 IHC;F-1"], ["A1;HER-2  neu;F-3"], "F-3"),
+        (["A1;HER2;F-1"], ["A1;H&E, HER2;F-3"], "F-3"),
+        # Not all that the kept one asks for, or another method.
+        (["A1;H&E, HER2;F-1"], ["A1;HE;F-3"], "F-1"),
+        (["A1;HER2;F-1"], ["A1;HER2 FISH;F-3"], "F-1"),
     ],
 )
 def test_an_order_stays_beside_others_of_its_placers_number(
@@ -416,10 +425,34 @@ def test_an_order_stays_beside_others_of_its_placers_number(
     assert (request.placer, request.filler, note) == ("P-1", answered, "")
 
 
-def test_a_test_with_the_billing_text_of_a_kept_one_replaces_it_not(lab: Laboratory) -> None:
+HER2, ER = "H2^HER2 IHC^L", "E^ER IHC^L"
+BILLED = "^99^IHC stain^C"
+"""One billing text of several stains."""
+
+
+@pytest.mark.parametrize(("later", "left"), [("CD-3", ["F-2"]), ("CD4", ["F-1", "F-2"])])
+def test_texts_without_a_stain_are_compared_by_their_letters(
+    later: str, left: list[str], lab: Laboratory
+) -> None:
+    lab.message("")
+    for row in ("CD 3;F-1", f"{later};F-2"):
+        lab.write(lab.csv, f"Accession;Patient ID;Placer;Stain;Filler\nS26-1;4711;P-1;{row}\n")
+        ask_orders("S26-1", lab.settings)
+    order = kept_order("S26-1", lab.settings)
+    assert order is not None
+    assert [each.filler for each in order.requests] == left
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [(HER2 + BILLED, ER + BILLED), ("88342^IHC^CPT^HER2^HER2 IHC^L", "88342^IHC^CPT^HE^H&E^L")],
+)
+def test_a_test_with_the_billing_text_of_a_kept_one_replaces_it_not(
+    tests: tuple[str, str], lab: Laboratory
+) -> None:
     lab.table()
-    for filler, test in (("F-1", HER2), ("F-2", ER)):
-        obr = f"OBR|1|P-1|{filler}|{test}{BILLED}" + "|" * 14 + "S26-1"
+    for filler, test in zip(("F-1", "F-2"), tests, strict=True):
+        obr = f"OBR|1|P-1|{filler}|{test}" + "|" * 14 + "S26-1"
         lab.message(HL7.partition("ORC")[0] + f"ORC|NW|P-1|{filler}\r{obr}\r")
         ask_orders("S26-1", lab.settings)
     order = kept_order("S26-1", lab.settings)
@@ -447,11 +480,6 @@ def test_what_an_order_tells_later_is_stated(lab: Laboratory) -> None:
     lab.table()
     (patient,) = ordered_for("S26-1", lab.settings, WORDS).patients
     assert (patient.name, patient.stains) == ("Müller^Jana", ("HE", "HER2"))
-
-
-HER2, ER = "H2^HER2 IHC^L", "E^ER IHC^L"
-BILLED = "^99^IHC stain^C"
-"""One billing text of several stains."""
 
 
 @pytest.mark.parametrize(
