@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from dicom.order import Order, OrderedSpecimen, block_in, blocks_of, one_patient
+from dicom.order import LONGEST_OTHER_ID, Order, OrderedSpecimen, block_in, blocks_of, one_patient
+from dicom.patients import joined_ids
 from dicom.request import OrderedRequest
 
 T = TypeVar("T", Order, OrderedRequest)
@@ -22,12 +23,18 @@ _OF_PATIENT = (
 )
 
 
-def changed(order: Order, before: Order, accession: str, same_tests: bool) -> Order:
+def changed(
+    order: Order,
+    before: Order,
+    accession: str,
+    same_tests: bool,
+    merged: Sequence[Sequence[str]] = (),
+) -> Order:
     """Return an order with what the one before it states alone.
 
     `accession` is that of both; empty where the order moved to another one, whose study and
     specimens are others, as is the study of another patient. `same_tests`: both are about the same
-    tests, and so about the same specimens.
+    tests, and so about the same specimens. `merged` are groups of IDs that are one patient.
     """
     known: dict[str, Any] = {}
     if accession:
@@ -36,12 +43,22 @@ def changed(order: Order, before: Order, accession: str, same_tests: bool) -> Or
             before.specimens if same_tests else ()
         )
         left = [name for name in _OF_STUDY if getattr(before, name) and not getattr(order, name)]
-        if left and one_patient((order, before)):
+        if left and one_patient((order, before), merged):
             known |= {name: getattr(before, name) for name in left}
     known["asked"] = order.asked or before.asked
     blocks = blocks_of(known.get("specimens", order.specimens))
     requests = (_with(each, blocks=blocks) for each in _requests(order, before) if each.names_order)
     return _with(order, **known, requests=tuple(dict.fromkeys(requests)))
+
+
+def with_ids_of(order: Order, before: Order) -> Order:
+    """Return an order with the IDs that the one before it has of the patient, and with its own.
+
+    A message may state one of them alone: the others are the patient's all the same.
+    """
+    patient_id, issuer, others = joined_ids([before.patient(), order.patient()])
+    fitting = tuple(each for each in others if len(each) <= LONGEST_OTHER_ID)
+    return _with(order, patient_id=patient_id, issuer=issuer, other_ids=fitting)
 
 
 def of_patient(order: Order, by: Order) -> Order:

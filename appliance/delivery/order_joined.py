@@ -8,7 +8,7 @@ from typing import Any
 
 from appliance.delivery.order_stains import has_tests_of
 from dicom.order import LONGEST_OTHER_ID, Order, OrderedSpecimen, are_others, block_key, texts_in
-from dicom.patients import joined_ids, known_text, patient_differences
+from dicom.patients import id_of, joined_ids, known_text, patient_differences
 from dicom.request import OrderedRequest, TakenBack
 
 
@@ -53,7 +53,12 @@ def brought_up(
     groups of IDs that the site declares to be one patient. `words` are those of each stain.
     """
     whose = kept.patient()
-    back = [each for each in canceled if not patient_differences(each.patient, whose, merged)]
+    back = [
+        each
+        for each in canceled
+        if id_of(each.patient)[0] == id_of(whose)[0]
+        or not patient_differences(each.patient, whose, merged)
+    ]
     requests = tuple(r for r in kept.requests if not any(each.is_about(r) for each in back))
     left = {text for each in requests for text in each.asked}
     left |= {text for each in kept.specimens for text in (each.stain, *texts_in(each.stain))}

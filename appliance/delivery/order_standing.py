@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from appliance.delivery.hl7_fields import Segment, repetitions, whole
-from appliance.delivery.order_change import changed, of_patient
-from dicom.order import Order, blocks_of, one_patient
+from appliance.delivery.order_change import changed, of_patient, with_ids_of
+from dicom.order import Order, blocks_of
 from dicom.patients import NamedPatient, id_of, is_same_id, numbers_of, patient_differences
 from dicom.request import TakenBack, issuers_agree, parts_of_issuer
 
@@ -130,7 +131,7 @@ class OrderEntry:
         mine, its = self.order.patient(), other.order.patient()
         # A person may have another name since; those of two issuers are two.
         same = mine.is_known and is_same_id(id_of(mine), id_of(its))
-        return same or one_patient((self.order, other.order), self.merged)
+        return same or _are_one(mine, its, self.merged)
 
     def is_weaker(self, other: OrderEntry) -> bool:
         """Return whether the other has its accession from a field that comes before."""
@@ -160,13 +161,25 @@ class OrderEntry:
         if not self.placer or self.is_new or self.order is None or other.order is None:
             return False
         # A system may list the IDs of one patient in another order, or some of them alone.
-        same = id_of(self.patient)[0] == id_of(other.patient)[0]
-        return not same and not one_patient((self.order, other.order), self.merged)
+        whose = self.order.patient(), other.order.patient()
+        return not self._has_id_of(other) and not _are_one(*whose, self.merged)
+
+    def _has_id_of(self, other: OrderEntry) -> bool:
+        """Return whether the first IDs of the patients are one number, of whatever issuer."""
+        return id_of(self.patient)[0] == id_of(other.patient)[0]
 
     def corrects_patient_alone(self, other: OrderEntry) -> bool:
         """Return whether this change is of another order, and names another patient of this one."""
         here = self.accession.casefold() == other.accession.casefold()
         return here and self.corrects_patient(other) and not self._is_same_order(other)
+
+    def may_change(self, other: OrderEntry) -> bool:
+        """Return whether this change may be of the only other order of its placer's number.
+
+        It has another filler's number, or another test; with both it is of another order.
+        """
+        is_same_test = bool(self.asked) and self._asks_the_same(other)
+        return self._may_share(other) and (is_same_test or not self._has_other_filler(other))
 
     def with_patient_of(self, change: OrderEntry) -> OrderEntry:
         """Return this order with the patient of a change, who has a study of their own."""
@@ -205,25 +218,33 @@ class OrderEntry:
         # The issuer stands beside the field that is not used.
         mine = self.order if here or not stays else replace(self.order, accession_issuer="")
         accession = other.accession if stays else self.accession
-        same = self._asks_the_same(other)
+        same, patient = self._asks_the_same(other), self.patient
+        if self.is_of_patient(other):
+            mine = with_ids_of(mine, other.order)
+            ids = mine.patient_id, mine.issuer, mine.other_ids
+            patient = NamedPatient(patient_id=ids[0], issuer=ids[1], other_ids=ids[2])
         return replace(
             self,
             accession=accession,
+            patient=patient,
             rank=min(self.rank, other.rank) if stays else self.rank,
             placer=self.placer or other.placer,
             issuer=max(self.issuer, other.issuer, key=len),
             filler=self.filler or other.filler,
             asked=self.asked or other.asked,
-            order=changed(mine, other.order, accession if stays else "", same),
+            order=changed(mine, other.order, accession if stays else "", same, self.merged),
         )
 
     def ended_by(self, by: OrderEntry, moved_to: Iterable[str]) -> Iterator[TakenBack]:
         """Yield what of this order another entry takes back, or moves to another accession.
 
-        A message about another patient takes nothing of a kept order.
+        A message about another patient takes nothing of a kept order. In the accession of the order
+        the number of the patient is enough: systems name its issuer in several ways.
         """
-        moves = by.order is not None and self.accession.casefold() in moved_to
-        if moves or not by.is_of_patient(self):
+        accession = self.accession.casefold()
+        moves = by.order is not None and accession in moved_to
+        is_named = accession == by.accession.casefold() and by._has_id_of(self)
+        if moves or not (is_named or by.is_of_patient(self)):
             return
         is_whole = by.order is not None or not by.asked
         tests = [t for t in self.asked if is_whole or any(t.is_same(each) for each in by.asked)]
@@ -255,7 +276,8 @@ def standing(
     """
     ended: list[_Ended] = []
     first: dict[tuple[str, str, str], int] = {}
-    found = _Found()
+    entries = list(entries)
+    found = _Found(entries)
     for message, told in entries:
         entry = replace(told, merged=merged) if merged else told
         first.setdefault(entry.place, len(first))
@@ -288,9 +310,15 @@ class _Found:
     Thousands of orders may have one number: an entry looks only at those that it may be about.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, told: Iterable[tuple[MessagePlace, OrderEntry]]) -> None:
         self.entries: dict[int, tuple[MessagePlace, OrderEntry]] = {}
-        self._groups: dict[_Group, list[int]] = defaultdict(list)
+        self._groups: dict[_Group, dict[int, None]] = defaultdict(dict)
+        # How many orders of a placer's number, and of a filler's number of it, a message has.
+        self._told = Counter(
+            (message, *numbers)
+            for message, each in told
+            for numbers in ((each.placer,), (each.placer, each.filler))
+        )
         self._cases: dict[_Group, Counter[str]] = defaultdict(Counter)
         self._count = 0
 
@@ -298,7 +326,7 @@ class _Found:
         """Let an order stand."""
         self.entries[self._count] = message, entry
         for group in (*_in_accession(entry), *_of_patient(entry), *_of_issuer(entry)):
-            self._groups[group].append(self._count)
+            self._groups[group][self._count] = None
         for group in _of_issuer(entry):
             self._cases[group][entry.accession.casefold()] += 1
         self._count += 1
@@ -320,11 +348,42 @@ class _Found:
         """
         about = self.about(entry)
         others = [k for k in about if entry.corrects_patient_alone(self.entries[k][1])]
+        if others and len(others) == len(about):
+            changed_one = self._changed_by(entry, others, message)
+            others = [known for known in others if known != changed_one]
         for known in others:
-            place, _ = self.entries[known]
+            place, other = self.entries[known]
             if place != message:
-                self.add(place, self.remove(known).with_patient_of(entry))
-        return [known for known in about if known not in others]
+                self._correct(known, other.with_patient_of(entry))
+        left = set(others)
+        return [known for known in about if known not in left]
+
+    def _changed_by(
+        self, entry: OrderEntry, others: list[int], message: MessagePlace
+    ) -> int | None:
+        """Return which of the orders with another test or number a correction changes, if any.
+
+        It is the one with its filler's number, unless that is the case's, or the only one of its
+        placer's number. A message with several such orders tells these beside each other.
+        """
+        same = [known for known in others if entry.filler == self.entries[known][1].filler != ""]
+        is_case = entry.filler == entry.accession.casefold()
+        if len(same) == 1 and not is_case and self._told[message, entry.placer, entry.filler] == 1:
+            return same[0]
+        here = self._known(_in_accession(entry))
+        of_placer = [known for known in here if entry.placer == self.entries[known][1].placer]
+        if len(of_placer) != 1 or of_placer != others or self._told[message, entry.placer] != 1:
+            return None
+        return of_placer[0] if entry.may_change(self.entries[of_placer[0]][1]) else None
+
+    def _correct(self, known: int, entry: OrderEntry) -> None:
+        """Put an order with another patient in the place of the same one."""
+        message, former = self.entries[known]
+        self.entries[known] = message, entry
+        for group in _of_patient(former):
+            self._groups[group].pop(known, None)
+        for group in _of_patient(entry):
+            self._groups[group][known] = None
 
     def about(self, entry: OrderEntry) -> list[int]:
         """Return the orders that an entry is about: one of its own accession before all others."""
@@ -371,7 +430,8 @@ class _Found:
 
     def _known(self, groups: Iterable[_Group]) -> list[int]:
         for group in groups:
-            self._groups[group] = [k for k in self._groups.get(group, ()) if k in self.entries]
+            known = self._groups.get(group, {})
+            self._groups[group] = {k: None for k in known if k in self.entries}
         return list(dict.fromkeys(known for group in groups for known in self._groups[group]))
 
 
@@ -395,6 +455,12 @@ def gone(
         if not any(back.is_about(each) for order in orders for each in order.requests):
             found[accession][back] = None
     return {accession: tuple(each) for accession, each in found.items()}
+
+
+@lru_cache(maxsize=256)
+def _are_one(one: NamedPatient, other: NamedPatient, merged: Merged) -> bool:
+    """Return whether two are one patient; many orders of a number have the same one."""
+    return not patient_differences(one, other, merged)
 
 
 def _in_accession(entry: OrderEntry) -> list[_Group]:

@@ -285,10 +285,10 @@ def _agreed(found: Sequence[Order | None], accession: str, settings: Settings) -
     if not orders:
         return Answer(note=f"{know} no order for this accession: objects name no patient")
     if not one_patient(orders, settings.patients.merged):
-        return Answer(
-            note=f"{know} orders of several patients for this accession: objects name none",
-            conflict=tuple(orders),
-        )
+        note = f"{know} orders of several patients for this accession: objects name none"
+        if any(order.source == "hl7" for order in orders):
+            note += ". A change (XO) of one order corrects all of its placer's number"
+        return Answer(note=note, conflict=tuple(orders))
     first = next((order for order in orders if order.uid), orders[0])
     uids = {order.uid for order in orders if order.source == first.source and order.uid}
     order, note = joined(orders, first), ""

@@ -650,6 +650,64 @@ def test_a_message_without_the_accession_may_have_any_id_of_the_patient(
     assert asked_of(found, "S1") == left
 
 
+ALL_IDS = "4711^^^KLINIK&1.2.3&ISO^MR~77^^^KASSE^SS"
+
+
+@pytest.mark.parametrize(
+    ("former", "ids", "merged", "told"),
+    [
+        ("815^^^KLINIK~4711^^^LAB", "4711^^^LAB", (), ("815", "KLINIK", ("4711^^^LAB",))),
+        ("4711^^^KLINIK", "815^^^KLINIK~4711^^^KLINIK", (), ("4711", "KLINIK", ("815^^^KLINIK",))),
+        ("4711^^^LAB", "815^^^LAB", (("4711", "815"),), ("4711", "LAB", ("815^^^LAB",))),
+    ],
+)
+@pytest.mark.parametrize("change", [["ORC|SC|P1|F1"], ordered("SC P1 F1 HER2" + CASE.format("S1"))])
+def test_a_change_under_another_id_keeps_the_ids_and_the_study_of_the_order(
+    change: list[str],
+    former: str,
+    ids: str,
+    merged: tuple[tuple[str, ...], ...],
+    told: tuple[str, str, tuple[str, ...]],
+    tmp_path: Path,
+) -> None:
+    new = [*ordered("NW P1 F1 HER2" + CASE.format("S1")), "ZDS|1.2.31"]
+    put(tmp_path, "1.hl7", message("OML^O21", *new, pid=PID.replace(ALL_IDS, former)))
+    later = ((ids, change), (former, ["ORC|SC|P1|F1"]))
+    for at, (number, segments) in enumerate(later, start=1):
+        text = message("OML^O21", *segments, at=f"2026112{at}", pid=PID.replace(ALL_IDS, number))
+        put(tmp_path, f"{1 + at}.hl7", text)
+        (order,) = read_hl7(tmp_path, Orders(hl7=tmp_path), merged=merged).of("S1")
+        assert (order.patient_id, order.issuer, order.other_ids) == told
+        assert (order.uid, order.asked) == ("1.2.31", ("HER2",))
+
+
+@pytest.mark.parametrize(
+    ("orders", "changes", "left"),
+    [
+        (["P1 F1 HER2"], ["P1 F2 HER2"], ["F2 HER2"]),
+        (["P1 F1 HER2"], ["P1 F1 ER"], ["F1 ER"]),
+        (["P1 - HER2"], ["P1 - ER"], [" ER"]),
+        (["P1 F1 HER2", "P1 F2 PR"], ["P1 F1 ER"], ["F1 ER", "F2 PR"]),
+        # It may be another order of the number.
+        (["P1 F1 HER2"], ["P1 F2 ER"], ["F1 HER2", "F2 ER"]),
+        (["P1 F1 HER2"], ["P1 F1 ER", "P1 F1 PR"], ["F1 ER", "F1 HER2", "F1 PR"]),
+        (["P1 S1 HER2", "P1 F1 HE"], ["P1 S1 ER"], ["F1 HE", "S1 ER", "S1 HER2"]),
+    ],
+)
+def test_a_correction_of_the_patient_replaces_the_order_that_it_changes_too(
+    orders: list[str], changes: list[str], left: list[str], tmp_path: Path
+) -> None:
+    other = PID.replace("4711", "815").replace("Müller", "Meier")
+    for number, (control, lines) in enumerate((("NW", orders), ("XO", changes))):
+        segments = ordered(*(f"{control} {line}{CASE.format('S1')}" for line in lines))
+        text = message("OML^O21", *segments, at=f"2026112{number}", pid=(PID, other)[number])
+        put(tmp_path, f"{number}.hl7", text)
+    found = read(tmp_path).of("S1")
+    told = sorted(f"{each.requests[0].filler} {' '.join(each.asked)}" for each in found)
+    assert told == left
+    assert {each.patient_id for each in found} == {"815"}
+
+
 @pytest.mark.parametrize("ids", ["77^^^KASSE^PI~4711^^^KLINIK^MR", "77^^^KASSE^PI"])
 def test_another_id_of_the_patient_of_a_changed_order_is_no_correction(
     ids: str, tmp_path: Path

@@ -656,7 +656,7 @@ MERGED = (("4711", "0815"),)
         ("0815^^^KLINIK^MR", MERGED, ["P-2"]),
         ("UNKNOWN", (), ["P-2"]),
         ("0815^^^KLINIK^MR", (), ["P-1", "P-2"]),
-        ("4711^^^LAB^MR", (), ["P-1", "P-2"]),
+        ("4711^^^LAB^MR", (), ["P-2"]),
     ],
 )
 def test_an_order_is_taken_back_under_any_id_of_its_patient(
@@ -678,6 +678,23 @@ def test_an_order_is_taken_back_under_any_id_of_its_patient(
     order = kept_order("S26-1", settings)
     assert order is not None
     assert [each.placer for each in order.requests] == left
+
+
+def test_a_change_with_a_wrong_patient_is_corrected_by_a_change_and_the_note_says_so(
+    lab: Laboratory,
+) -> None:
+    (lab.hl7 / "one.hl7").unlink()
+    lab.table()
+    steps = (("NW", "1", "4711"), ("NW", "2", "4711"), ("SC", "2", "815"), ("NW", "2", "4711"))
+    for at, (control, number, patient) in enumerate((*steps, ("XO", "2", "4711"))):
+        text = HL7.partition("ORC")[0].replace("20261120", f"2026112{at}").replace("4711", patient)
+        obr = f"OBR|1|P-1|F-{number}|T{number}^Test {number}^L" + "|" * 14 + "S26-1\r"
+        lab.write(lab.hl7 / f"{at}.hl7", f"{text}ORC|{control}|P-1|F-{number}\r{obr}")
+        answer = ask_orders("S26-1", lab.settings)
+        assert bool(answer.conflict) == (at == 3)
+        assert ("A change (XO)" in answer.note) == (at == 3)
+    assert answer.order is not None and answer.order.patient_id == "4711"
+    assert sorted(each.filler for each in answer.order.requests) == ["F-1", "F-2"]
 
 
 @pytest.mark.parametrize("is_kept", [False, True])
