@@ -1,7 +1,7 @@
-"""Results that a later one replaced before the ledger was restored, or was lost and began anew.
+"""Results that a later one replaced before the ledger was restored from a backup.
 
-A laboratory's system keeps the last result that it gets, and cannot be asked which one that is.
-Such a ledger knows the former result alone; the artifacts, which no restore touches, know both.
+A laboratory's system keeps the last result that it gets, and cannot be asked which one that is. A
+restored ledger knows the former result alone; the artifacts, which no restore touches, know both.
 """
 
 from __future__ import annotations

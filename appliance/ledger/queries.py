@@ -50,7 +50,7 @@ WITHDRAWN = "withdrawn"
 """Reason of a delivery that was taken out of the outbox before it was sent."""
 
 LEDGER, RESTORED, BEGUN_ANEW = "ledger", "restored", "begun-anew"
-"""Subject and codes of the notes that a backup, or a new ledger, took the ledger's place."""
+"""Subject and code of the note that a backup took the ledger's place."""
 CLOCK_DOUBTED = "clock-doubted"
 """Code of its note that the wall clock was set far, or is odd."""
 
@@ -117,12 +117,10 @@ class Queries:
         return list(self.session.exec(query.order_by(col(EventRow.id))).all())
 
     def was_restored(self) -> bool:
-        """Return whether a backup, or a ledger that began beside results, took the ledger's place,
-        ever: objects may have been sent that it does not know."""
+        """Return whether a backup took the ledger's place, ever: objects may have been sent that
+        it does not know."""
         query = select(EventRow.id).where(
-            EventRow.subject == LEDGER,
-            EventRow.kind == "note",
-            col(EventRow.code).in_((RESTORED, BEGUN_ANEW)),
+            EventRow.subject == LEDGER, EventRow.kind == "note", EventRow.code == RESTORED
         )
         return self.session.exec(query.limit(1)).first() is not None
 

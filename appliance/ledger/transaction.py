@@ -147,8 +147,8 @@ class Transaction(Queries):
         An object that is there already, as a slide that another case of the block shares, stays as
         it is and becomes the case's too; one that waits or was refused is that of today's file. One
         that was taken out before it was sent (`_WANTED_AGAIN`) is queued again. In a ledger that
-        was restored, or began beside results, each has an attempt, so that it is looked for at its
-        destination first: it may have been sent already.
+        was restored each has an attempt, so that it is looked for at its destination first: it may
+        have been sent since the backup.
         """
         known = self.session.exec(
             select(DeliveryRow).where(

@@ -15,9 +15,9 @@ DELIVERY_REASONS: Words = {
     "object-damaged": "its file is not what was written; it is written again first",
     "object-replaced": "its file is damaged, and other objects took the place of this one",
     "replaced-since": (
-        "a later result took its place before the ledger was restored from a backup or began anew, "
-        "and '{destination}' may have that one: say the word on the score again, or run the case "
-        "again (tandem rerun)"
+        "a later result took its place before the ledger was restored from a backup, and "
+        "'{destination}' may have that one: say the word on the score again, or run the case again "
+        "(tandem rerun)"
     ),
     "result-refused": (
         "'{destination}' refused the report or an overlay of the new result, so the replaced "

@@ -48,6 +48,7 @@ from appliance.intake.block import hold, reopen, withdraw
 from appliance.ledger.daily import backup_ledger
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
+from appliance.ledger.queries import BEGUN_ANEW
 from appliance.ledger.start import open_at_start
 from appliance.ledger.tables import DeliveryRow, params_of
 from appliance.ledger.transaction import NewDelivery, Transaction
@@ -261,23 +262,23 @@ def test_after_a_restore_no_result_goes_out_that_a_later_one_replaced(tmp_path: 
     assert desk.rows()["1.SR"].reason == "replaced-since"
 
 
-def test_nor_where_the_ledger_was_lost_and_a_new_one_began(tmp_path: Path) -> None:
-    told = Hl7Destination(kind="hl7", name="told", host="lis", port=2575, before_sign_off=True)
-    desk = Desk(tmp_path, told)
-    desk.outbox.run()
-    write_anew(desk, 2, sign_offs=[{"by": "Meyer^Anna"}], retired=["1.SR"])
-    desk.outbox.run()
-    assert desk.told.sent == ["1.SR", "2.SR"]
+def test_a_ledger_that_began_beside_the_results_of_a_trial_sends_as_any_other(
+    tmp_path: Path,
+) -> None:
+    """Also where one attempt is all that a site allows."""
+    once = Delivery(first_retry_seconds=10, last_retry_seconds=1000, most_attempts=1)
+    desk = Desk(tmp_path)
+    desk.settings = desk.settings.model_copy(update={"delivery": once})
     desk.ledger.close()
     for file in tmp_path.glob("ledger.sqlite*"):
-        file.unlink()  # before its first backup
+        file.unlink()
     desk.ledger = open_at_start(desk.settings.ledger_url, threading.Event())
-    desk.told.kept = {"1.WSM", "2.SR"}
+    with desk.ledger.transaction() as tx:
+        assert len(tx.notes(BEGUN_ANEW)) == 1
     desk.restart()
-    desk.add(1)  # the slides are taken in again
+    desk.add(1)
     desk.outbox.run()
-    assert desk.told.sent == ["1.SR", "2.SR"]
-    assert (desk.rows()["1.SR"].reason, desk.rows()["1.SR"].attempts) == ("replaced-since", 1)
+    assert sorted(desk.told.sent) == ["1.SEG", "1.SR", "1.WSM"]
 
 
 def test_waits_double_with_each_attempt_and_are_spread(tmp_path: Path) -> None:
