@@ -65,6 +65,18 @@ def patient_differences(
     return [] if found and _is_merged(first, second, merged) else found
 
 
+def another_patient(
+    first: NamedPatient, second: NamedPatient, merged: Sequence[Sequence[str]] = ()
+) -> list[str]:
+    """Return what tells apart two patients that are not one by an ID which both state.
+
+    A name, a birth date or a sex that differs beside one ID is a correction.
+    """
+    found = patient_differences(first, second, merged)
+    is_one = first.is_known and second.is_known and "patient ID" not in found
+    return [] if is_one else found
+
+
 # identifiers
 
 

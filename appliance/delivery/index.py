@@ -18,9 +18,13 @@ from appliance.artifacts import (
 )
 from appliance.errors import RecordDamagedError
 from appliance.settings.settings import Settings
+from dicom.patients import NamedPatient
+from dicom.study import StudyFacts
 from dicom.uids import uid_as_name
 
 INDEX_NAME = "objects.json"
+STAND_IN = "TANDEM-"
+"""Prefix of a Patient ID that stands in place of an unknown one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +152,25 @@ def sound_contents(objects_key: str, settings: Settings) -> dict[str, Any] | Non
         return read_contents(objects_key, settings)
     except (FileNotFoundError, ValueError):  # gone or cut, where no checksum tells it
         return None
+
+
+def patient_in(contents: Mapping[str, Any] | None) -> NamedPatient | None:
+    """Return the patient of the study that the objects of an index lie in; None for no study.
+
+    Where both slides are the scanner's DICOM, the objects lie in the slides' own study.
+    """
+    if contents is None or contents.get("study") is None:
+        return None
+    study = StudyFacts.of_json(contents["study"])
+    born = study.patient_birth_date
+    return NamedPatient(
+        patient_id="" if study.patient_id.startswith(STAND_IN) else study.patient_id,
+        issuer=study.issuer,
+        name=study.patient_name,
+        birth_date="" if born is None else born.strftime("%Y%m%d"),
+        sex=study.patient_sex,
+        other_ids=study.other_ids,
+    )
 
 
 def object_path(path: str, settings: Settings) -> Path:

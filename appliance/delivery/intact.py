@@ -10,7 +10,15 @@ from appliance.delivery.index import object_path, sound_contents
 from appliance.delivery.retired import CONVERTED
 from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.queries import SLIDES, Queries
-from appliance.ledger.tables import CaseRow, DeliveryRow, fact, id_of, params_of, set_reason
+from appliance.ledger.tables import (
+    CaseRow,
+    DeliveryRow,
+    EventRow,
+    fact,
+    id_of,
+    params_of,
+    set_reason,
+)
 from appliance.ledger.transaction import Transaction
 from appliance.settings.settings import Settings
 from dicom.header import read_instance_uid
@@ -83,10 +91,8 @@ def slides_to_convert(tx: Queries, case: CaseRow, settings: Settings) -> list[De
 
     The case's own reason may be that of an attempt that failed since.
     """
-    taken_back = [e for e in tx.events(case.subject) if e.to_state == CaseState.SCORED][-1:]
-    if not taken_back or taken_back[0].code != "object-damaged":
-        return []
-    if params_of(taken_back[0]).get("kind") != SLIDES:
+    taken_back = _taken_back(tx, case)
+    if taken_back is None or params_of(taken_back).get("kind") != SLIDES:
         return []
     waiting = [
         row
@@ -98,6 +104,17 @@ def slides_to_convert(tx: Queries, case: CaseRow, settings: Settings) -> list[De
         for row in waiting
         if row.reason == "object-damaged" or not object_path(row.path, settings).is_file()
     ]
+
+
+def is_taken_back(tx: Queries, case: CaseRow) -> bool:
+    """Return whether a case is written again for a damaged file alone, not for a new result."""
+    return _taken_back(tx, case) is not None
+
+
+def _taken_back(tx: Queries, case: CaseRow) -> EventRow | None:
+    """Return the event that took a case back, where that was the last one before its writing."""
+    scored = [each for each in tx.events(case.subject) if each.to_state == CaseState.SCORED][-1:]
+    return scored[0] if scored and scored[0].code == "object-damaged" else None
 
 
 def refuse_slides(tx: Transaction, rows: Sequence[DeliveryRow], now: float) -> None:

@@ -9,14 +9,15 @@ from sqlmodel import col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from appliance.delivery.destinations.contract import wants
-from appliance.delivery.index import says_signed, signers_of, sound_contents
+from appliance.delivery.index import patient_in, says_signed, signers_of, sound_contents
 from appliance.delivery.scanned import is_scanned
 from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.queries import LEFT_OUT, NOT_WANTED, OBJECT_REPLACED, WITHDRAWN, Queries
-from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, fact, set_reason
+from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, fact, id_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.settings.destinations import DestinationSection, ResultDestination
 from appliance.settings.settings import Settings
+from dicom.patients import another_patient
 
 REPLACED = (WITHDRAWN, *NOT_WANTED, OBJECT_REPLACED)
 """Reasons of refused deliveries that no person has to do anything about."""
@@ -41,29 +42,42 @@ def lacks_signature(tx: Queries, row: DeliveryRow, settings: Settings) -> bool:
     section = next((each for each in settings.destinations if each.name == row.destination), None)
     if section is None:
         return False
-    numbers = tx.cases_of_deliveries([row])
-    if not section.signed_only:
-        rows = [each for number in numbers for each in tx.deliveries(number)]
-        theirs = [each for each in rows if each.destination == section.name]
-        if not took_signed(theirs, section, settings):
-            return False
-    cases = [tx.case(number) for number in numbers]
-    return not any(case is not None and signers_of(case.objects_key, settings) for case in cases)
+    cases = [case for i in tx.cases_of_deliveries([row]) if (case := tx.case(i)) is not None]
+    if not section.signed_only and not any(
+        took_signed(tx.deliveries(id_of(case)), section, case.objects_key, settings)
+        for case in cases
+    ):
+        return False
+    return not any(signers_of(case.objects_key, settings) for case in cases)
 
 
 def took_signed(
-    rows: Sequence[DeliveryRow], destination: DestinationSection, settings: Settings
+    rows: Sequence[DeliveryRow],
+    destination: DestinationSection,
+    objects_key: str,
+    settings: Settings,
 ) -> bool:
-    """Return whether a laboratory's system took a signed result; `rows` are its of one case.
+    """Return whether a laboratory's system took a signed result; `rows` are those of one case.
 
     One that waits, or whose answer was lost, does not count: where it never arrives, the system
-    would get no result at all.
+    would get no result at all. Nor does that of another patient than the case's objects of today
+    (`objects_key`) name.
     """
     if not isinstance(destination, ResultDestination):
         return False
-    paths = [row.path for row in rows if row.state in _TAKEN and row.path.startswith("objects/")]
-    found = [sound_contents(path.rpartition("/")[0], settings) for path in paths]
-    return any(contents is not None and says_signed(contents) for contents in found)
+    today = patient_in(sound_contents(objects_key, settings)) if objects_key else None
+    for row in rows:
+        if row.destination != destination.name or row.state not in _TAKEN:
+            continue
+        folder = row.path.rpartition("/")[0]
+        contents = sound_contents(folder, settings) if folder.startswith("objects/") else None
+        if contents is None or not says_signed(contents):
+            continue
+        theirs = patient_in(contents)
+        # Of slides that are DICOM no study is known here: it counts as the same patient.
+        if not (today and theirs and another_patient(theirs, today, settings.patients.merged)):
+            return True
+    return False
 
 
 def stays_out(tx: Queries, row: DeliveryRow, settings: Settings) -> bool:

@@ -58,13 +58,15 @@ class _Former:
     """Objects that a case has: `contents` is their index, None where it is damaged or gone.
 
     `predecessor` is the key of the objects that they replaced. It is None where they were made from
-    other facts than today's. `note` is the setting under which they rejected these.
+    other facts than today's. `note` is the setting under which they rejected these. `left` is the
+    key of the objects of another patient that they left as they are.
     """
 
     key: str
     contents: dict[str, Any] | None
     predecessor: str | None
     note: RejectionNote = "none"
+    left: str = ""
 
 
 def write_objects(
@@ -109,14 +111,14 @@ def write_objects(
     if former.predecessor is not None:
         if _all_there(former, store, retired=not convert):
             return previous
-        replaced, note = former.predecessor, former.note
+        replaced, note, leaves = former.predecessor, former.note, former.left
     sources = _sources(findings_key, former, settings, convert=convert)
     if former.predecessor is not None and is_as_written(store.path(ArtifactKey.parse(previous))):
         if _all_there(former, store, retired=not convert):
             return previous
         # A slide was converted again with other bytes: other libraries are installed now.
-        replaced, note = previous, settings.objects.rejection_note
-    key = _key(made_from, replaced, note)
+        replaced, note, leaves = previous, settings.objects.rejection_note, ""
+    key = _key(made_from, replaced, note, leaves)
     if not is_as_written(store.path(key)):
         # Not removed earlier: the index holds a part of what the objects are written from.
         store.discard(key)
@@ -124,10 +126,16 @@ def write_objects(
     return str(key)
 
 
-def _key(made_from: Mapping[str, Any], replaced: str, note: RejectionNote) -> ArtifactKey:
-    """Return the key of objects that replace those of another key, empty for none."""
+def _key(
+    made_from: Mapping[str, Any], replaced: str, note: RejectionNote, leaves: str = ""
+) -> ArtifactKey:
+    """Return the key of objects that replace those of another key, or leave them; empty for none.
+
+    What they leave is a part of it: they state a later time than these.
+    """
     rejecting = {"note": note} if replaced and note != "none" else {}
-    return ArtifactKey.of("objects", **made_from, previous=replaced, **rejecting)
+    leaving = {"leaves": leaves} if leaves else {}
+    return ArtifactKey.of("objects", **made_from, previous=replaced, **rejecting, **leaving)
 
 
 def _former(previous: str, made_from: dict[str, Any], settings: Settings) -> _Former:
@@ -136,22 +144,25 @@ def _former(previous: str, made_from: dict[str, Any], settings: Settings) -> _Fo
     contents = sound_contents(previous, settings)
     same = contents is None or contents["made_from"] == made_from
     found = _predecessor(previous, made_from, settings) if same else None
-    predecessor, note = found or (None, "none")
-    return _Former(key=previous, contents=contents, predecessor=predecessor, note=note)
+    predecessor, note, left = found or (None, "none", "")
+    return _Former(key=previous, contents=contents, predecessor=predecessor, note=note, left=left)
 
 
 def _predecessor(
     key: str, made_from: dict[str, Any], settings: Settings
-) -> tuple[str, RejectionNote] | None:
-    """Return the key of the objects that objects made from these facts replaced (empty: none), and
-    the setting under which they rejected them.
+) -> tuple[str, RejectionNote, str] | None:
+    """Return the key of the objects that objects made from these facts replaced (empty: none), the
+    setting under which they rejected them, and the key of those that they left.
 
-    Both are found by the key, which depends on them. None, where the key is of other facts.
+    All are found by the key, which depends on them. None, where the key is of other facts.
     """
-    known = (f"objects/{folder.name}" for folder in (settings.artifacts_dir / "objects").glob("*"))
+    known = [f"objects/{folder.name}" for folder in (settings.artifacts_dir / "objects").glob("*")]
     for candidate, note in product(("", *known), get_args(RejectionNote)):
         if str(_key(made_from, candidate, note)) == key:
-            return candidate, note
+            return candidate, note, ""
+    for left in known:
+        if str(_key(made_from, "", "none", left)) == key:
+            return "", "none", left
     return None
 
 

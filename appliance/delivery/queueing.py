@@ -27,7 +27,8 @@ def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float)
 
     A destination that gets signed results alone gets none of a case that no person has signed; the
     objects of the signed result are others, and are queued when they are written. A laboratory's
-    system, which keeps one result, gets no such result in the place of a signed one that it took.
+    system, which keeps one result, gets no such result in the place of a signed one that it took of
+    the same patient.
     Images of slides that the scanner wrote as DICOM are queued where they are sent or asked for,
     and a note that rejects a replaced result where that result was sent. What was withdrawn and is
     wanted no more is left out, unless nobody gets anything. Returns how many.
@@ -39,7 +40,9 @@ def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float)
     signed = is_signed(case.objects_key, settings)
     for destination in settings.destinations:
         rows = [row for row in tx.deliveries(case.id) if row.destination == destination.name]
-        if not signed and (destination.signed_only or took_signed(rows, destination, settings)):
+        if not signed and (
+            destination.signed_only or took_signed(rows, destination, case.objects_key, settings)
+        ):
             continue
         sent = {row.sop_instance_uid for row in rows if _may_be_there(row)}
         for item in _wanted(case, destination, sent, settings):

@@ -20,6 +20,7 @@ from pydicom import Dataset
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.assay import Assay
 from appliance.delivery.frozen import freeze_source, same_source
+from appliance.delivery.index import STAND_IN
 from appliance.delivery.orders import former_specimens, order_of, ordered_specimen
 from appliance.delivery.retired import headers_of, is_retired
 from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
@@ -39,8 +40,6 @@ from dicom.times import zone_at
 from dicom.uids import deterministic_uid
 
 NOTE_NAME, STARTED_NAME, ZONE_NAME = "note.txt", "scanned.txt", "zone.txt"
-STAND_IN = "TANDEM-"
-"""Prefix of a Patient ID that stands in place of an unknown one."""
 SLOWER = "(slower, and lossy once more)"
 
 

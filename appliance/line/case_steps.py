@@ -11,12 +11,12 @@ from typing import Any
 from appliance.artifacts import is_as_written
 from appliance.assays.registry import find_assay
 from appliance.delivery.index import read_notes
-from appliance.delivery.intact import slides_to_convert
+from appliance.delivery.intact import is_taken_back, slides_to_convert
 from appliance.delivery.objects import write_objects
 from appliance.delivery.queueing import enqueue_case
 from appliance.delivery.standing import signed_since_written, standing
 from appliance.domain import Identity, Stain
-from appliance.errors import SettingsError
+from appliance.errors import CaseHeldError, SettingsError
 from appliance.findings.codec import load_findings
 from appliance.intake.block import withdraw
 from appliance.intake.patients import Patient
@@ -30,7 +30,17 @@ from appliance.line.analyze_case import align_case, analyze_case
 from appliance.line.context import Call, Done, Job, StepContext, append_times, time_of
 from appliance.line.outcomes import Outcome, ReadSlide, StepTime, artifact_folder
 from appliance.line.slide_steps import read_slide_of
-from appliance.line.study_patient import IN_ANOTHER_STUDY, require_patient, written_for
+from appliance.line.study_patient import (
+    IN_ANOTHER_STUDY,
+    NAMED_OTHERWISE,
+    NOT_SIGNED,
+    STUDY_DIFFERS,
+    is_named_otherwise,
+    require_order,
+    require_patient,
+    signed_for_another,
+    written_for,
+)
 from appliance.readers.tile_pass import Progress
 from appliance.settings.settings import Settings
 
@@ -85,15 +95,24 @@ def analyze(
 
     `objects_key` is the key of the objects that the case has already, or empty; `accepted` are the
     contradictions of its slides that a person accepted; `signed_since` is what a person signed
-    since these objects were written. `patients` are those of both slides: what was signed of
-    another patient does not stand.
+    since these objects were written. `patients` are those of both slides: a sign-off of another
+    patient's result does not stand, unless a person said that it is one patient.
+
+    Raises
+    ------
+    CaseHeldError
+        If a person's score was given for another patient: a person decides whether it holds.
     """
     outcome = analyze_case(assay, identity, anatomy, target, settings, progress, accepted=accepted)
-    if objects_key and not written_for(objects_key, patients or {}, settings)[0]:
-        objects_key, signed_since = "", None
     findings_key = standing(outcome.key, objects_key, settings, signed_since)
-    folder = artifact_folder(findings_key, settings)
-    findings = load_findings(folder)
+    findings = load_findings(artifact_folder(findings_key, settings))
+    other = signed_for_another(objects_key, patients or {}, settings)
+    if findings_key != outcome.key and other and STUDY_DIFFERS not in accepted:
+        if findings.correction is not None:
+            said = {"against": "score", "score": findings.score or "none"}
+            raise CaseHeldError(STUDY_DIFFERS, other | said)
+        findings_key = outcome.key
+        findings = load_findings(artifact_folder(findings_key, settings))
     given, word, correction = findings, "", findings.correction
     if findings_key != outcome.key:
         given = load_findings(artifact_folder(outcome.key, settings))
@@ -191,11 +210,13 @@ def write(
     patients: Mapping[Stain, Patient],
     accepted: Sequence[str] = (),
     convert: bool = False,
+    repairs: bool = False,
 ) -> WrittenCase:
     """Write the objects of a case; `objects_key` is that of the ones before, or empty.
 
     `patients` are those of the case's slides. With `convert`, a slide is converted again that
-    retention removed.
+    retention removed. `repairs`: a file of the objects is damaged; whom the order names now changes
+    nothing of a result that was written before.
 
     Raises
     ------
@@ -205,8 +226,11 @@ def write(
     folder = artifact_folder(findings_key, settings)
     if not is_as_written(folder):
         return WrittenCase(objects_key="", notes=())
+    findings = load_findings(folder)
     previous, patient = written_for(objects_key, patients, settings)
     leaves = previous != objects_key
+    if not repairs:
+        require_order(findings.accession, previous, patients, accepted, settings)
     key = write_objects(
         findings_key,
         settings,
@@ -215,9 +239,15 @@ def write(
         patient=patient,
         leaves=objects_key if leaves else "",
     )
-    require_patient(load_findings(folder).accession, key, patients, accepted, settings)
-    notes = (*read_notes(key, settings), *([IN_ANOTHER_STUDY] if leaves else []))
-    return WrittenCase(objects_key=key, notes=notes, leaves_former=leaves)
+    require_patient(key, patients, accepted, settings)
+    notes = read_notes(key, settings)
+    if leaves:
+        notes.append(IN_ANOTHER_STUDY)
+    if leaves and not findings.sign_offs and findings.correction is None:
+        notes.append(NOT_SIGNED)
+    if is_named_otherwise(findings.accession, key, patients, settings):
+        notes.append(NAMED_OTHERWISE)
+    return WrittenCase(objects_key=key, notes=tuple(notes), leaves_former=leaves)
 
 
 def prepare_write(context: StepContext, job: Job[CaseRow]) -> Call:
@@ -226,8 +256,9 @@ def prepare_write(context: StepContext, job: Job[CaseRow]) -> Call:
     with context.ledger.transaction() as tx:
         # A destination wants a converted slide whose file is damaged, or was removed by retention.
         convert = bool(slides_to_convert(tx, row, context.settings))
+        repairs = is_taken_back(tx, row)
     keys = row.findings_key, row.objects_key
-    return Call(write, (*keys, context.settings, _patients(job), _overruled(row), convert))
+    return Call(write, (*keys, context.settings, _patients(job), _overruled(row), convert, repairs))
 
 
 def finish_write(

@@ -5,48 +5,33 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from appliance.delivery.index import sound_contents
+from appliance.delivery.index import patient_in, sound_contents
 from appliance.delivery.orders import kept_order
-from appliance.delivery.sources import STAND_IN
 from appliance.domain import Stain
 from appliance.errors import CaseHeldError
 from appliance.intake.patients import PATIENTS_DIFFER, Patient
 from appliance.settings.settings import Settings
-from dicom.patients import patient_differences
-from dicom.study import StudyFacts
+from dicom.patients import NamedPatient, another_patient, patient_differences
 
 STUDY_DIFFERS = "study-differs"
 """Reason of a case whose slides and study name different patients."""
 IN_ANOTHER_STUDY = (
     "the former results of this case name another patient than its slides do now, and stay as they "
-    "are where they were sent: reject them there. Who signed them has not signed the new ones"
+    "are where they were sent: reject them there"
 )
 """Note on objects that are written anew for another patient."""
+NOT_SIGNED = "who signed the former results of this case has not signed the new ones"
+"""Note on such objects, where nobody signed them."""
+NAMED_OTHERWISE = (
+    "the order names the patient of this case otherwise (name, birth date or sex) than its slides "
+    "or its results do, under the same patient ID"
+)
+"""Note on objects where the order was corrected without naming another patient."""
 
 
-def patient_of_study(objects_key: str, settings: Settings) -> Patient | None:
-    """Return the patient of the study that a case's objects lie in; None where none is known.
-
-    Where both slides are the scanner's DICOM, the objects lie in the slides' own study.
-    """
-    contents = sound_contents(objects_key, settings) if objects_key else None
-    if contents is None or contents["study"] is None:
-        return None
-    return _patient_of(StudyFacts.of_json(contents["study"]))
-
-
-def _patient_of(study: StudyFacts) -> Patient:
-    born = study.patient_birth_date
-    is_stand_in = study.patient_id.startswith(STAND_IN)
-    return Patient(
-        patient_id="" if is_stand_in else study.patient_id,
-        issuer=study.issuer,
-        name=study.patient_name,
-        birth_date="" if born is None else born.strftime("%Y%m%d"),
-        sex=study.patient_sex,
-        other_ids=study.other_ids,
-        source="study",
-    )
+def patient_of_study(objects_key: str, settings: Settings) -> NamedPatient | None:
+    """Return the patient of the study that a case's objects lie in; None where none is known."""
+    return patient_in(sound_contents(objects_key, settings)) if objects_key else None
 
 
 def written_for(
@@ -77,44 +62,61 @@ def goes_to_own_study(
 ) -> bool:
     """Return whether the objects of a case would go to the study of its slides' patient.
 
-    That is the study of its former objects, else that of the kept order, which names the patient,
-    too. Where neither is known, writing decides.
+    That is the study of its former objects, else that of the kept order, which must not name
+    another patient, either. Where neither is known, writing decides.
     """
     former, _ = written_for(objects_key, patients, settings)
-    return _other_patient(accession, former, patients, settings) is None
+    if order_differs(accession, former, patients, settings):
+        return False
+    study, kept = patient_of_study(former, settings), kept_order(accession, settings)
+    if study is None and kept is not None:
+        study = kept.patient()
+    merged = settings.patients.merged
+    return study is None or not any(
+        patient_differences(patient, study, merged) for patient in patients.values()
+    )
 
 
-def _other_patient(
+def order_differs(
     accession: str, objects_key: str, patients: Mapping[Stain, Patient], settings: Settings
-) -> dict[str, str] | None:
-    """Return the first slide whose patient is not that of the study, or of the kept order.
+) -> dict[str, str]:
+    """Return the first slide that the kept order names another patient than; empty for none.
 
-    It is told as the parameters of `STUDY_DIFFERS`. The study of former objects is compared with
-    the order for each slide, too: a slide that names nobody goes where they lie.
+    It is told as the parameters of `STUDY_DIFFERS`. The order is compared with the study of former
+    objects, too: a slide that names nobody goes where they lie.
     """
-    merged, study = settings.patients.merged, patient_of_study(objects_key, settings)
-    kept = kept_order(accession, settings)
-    order = None if kept is None else kept.patient()
+    kept, study = kept_order(accession, settings), patient_of_study(objects_key, settings)
+    if kept is None:
+        return {}
+    order, merged = kept.patient(), settings.patients.merged
     for stain, patient in patients.items():
-        if study is not None and (found := patient_differences(patient, study, merged)):
-            return {"stain": stain, "what": ", ".join(found)}
         for each in (patient, study):
-            if order and each and (found := patient_differences(each, order, merged)):
+            if each is not None and (found := another_patient(each, order, merged)):
                 return {"stain": stain, "what": ", ".join(found), "against": "order"}
-    return None
+    return {}
 
 
-def require_patient(
+def is_named_otherwise(
+    accession: str, objects_key: str, patients: Mapping[Stain, Patient], settings: Settings
+) -> bool:
+    """Return whether slides, or the study of objects, differ from the kept order in anything."""
+    kept, study = kept_order(accession, settings), patient_of_study(objects_key, settings)
+    named = [*patients.values(), *([] if study is None else [study])]
+    return kept is not None and any(
+        patient_differences(each, kept.patient(), settings.patients.merged) for each in named
+    )
+
+
+def require_order(
     accession: str,
     objects_key: str,
     patients: Mapping[Stain, Patient],
     accepted: Sequence[str],
     settings: Settings,
 ) -> None:
-    """Check that study and order name the patient of both slides, unless a person accepted it.
+    """Check that the kept order names the patient of both slides, unless a person accepted it.
 
-    The order of an accession may have become another one since its slides were identified, or since
-    former objects of the case were written.
+    The order may have become another one since former objects of the case were written.
 
     Raises
     ------
@@ -122,5 +124,46 @@ def require_patient(
     """
     if STUDY_DIFFERS in accepted or PATIENTS_DIFFER in accepted:
         return
-    if (found := _other_patient(accession, objects_key, patients, settings)) is not None:
+    if found := order_differs(accession, objects_key, patients, settings):
         raise CaseHeldError(STUDY_DIFFERS, found)
+
+
+def require_patient(
+    objects_key: str,
+    patients: Mapping[Stain, Patient],
+    accepted: Sequence[str],
+    settings: Settings,
+) -> None:
+    """Check that the study names the patient of both slides, unless a person accepted otherwise.
+
+    The order of an accession may have become another one since its slides were identified.
+
+    Raises
+    ------
+    CaseHeldError
+    """
+    study = patient_of_study(objects_key, settings)
+    if study is None or STUDY_DIFFERS in accepted or PATIENTS_DIFFER in accepted:
+        return
+    for stain, patient in patients.items():
+        if found := patient_differences(patient, study, settings.patients.merged):
+            raise CaseHeldError(STUDY_DIFFERS, {"stain": stain, "what": ", ".join(found)})
+
+
+def signed_for_another(
+    objects_key: str, patients: Mapping[Stain, Patient], settings: Settings
+) -> dict[str, str]:
+    """Return how both slides name another patient than a case's former objects; empty if not.
+
+    It is told as the parameters of `STUDY_DIFFERS`. A name that was corrected is the same patient.
+    """
+    former, merged = patient_of_study(objects_key, settings), settings.patients.merged
+    told: dict[str, str] = {}
+    for stain, patient in patients.items():
+        if former is None or not patient.is_known:
+            return {}
+        found = another_patient(patient, former, merged)
+        if not found:
+            return {}
+        told = told or {"stain": stain, "what": ", ".join(found)}
+    return told

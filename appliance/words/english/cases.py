@@ -77,16 +77,37 @@ _OTHER_ORDER = (
     "The order names another patient (by {what}) than the {stain} slide, or than the study that "
     "the results go to: it became another one since."
 )
-
-
-def _study(facts: Params) -> str:
-    return (_OTHER_ORDER if facts.get("against") == "order" else _STUDY).format_map(facts)
-
-
+_OTHER_SCORE = (
+    "A person's word on this case (score: {score}) was given when its results named another "
+    "patient (by {what}) than its slides do now."
+)
 _ORDER = (
     "Correct the order, then have both slides identified again: tandem identify retry SLIDE. If it "
     "is one patient: tandem identify keep {subject} --by … --why …"
 )
+_WHICH_ORDER = (
+    "If the order is right, have both slides identified again: tandem identify retry SLIDE. If it "
+    "is wrong, correct it first. If it is one patient: tandem identify keep {subject} --by … "
+    "--why …"
+)
+_HOLDS = (
+    "If that word holds for the patient of the slides, too: tandem identify keep {subject} --by … "
+    "--why …; the report names who gave it. For another score do the same, then: tandem correct "
+    "{subject}. If the slides name the wrong patient, correct the order, then have both identified "
+    "again: tandem identify retry SLIDE"
+)
+
+
+def _study(facts: Params) -> str:
+    told = {"order": _OTHER_ORDER, "score": _OTHER_SCORE}.get(facts.get("against", ""), _STUDY)
+    return told.format_map(facts)
+
+
+def _study_remedy(facts: Params) -> str:
+    told = {"order": _WHICH_ORDER, "score": _HOLDS}.get(facts.get("against", ""), _ORDER)
+    return told.format_map(facts)
+
+
 _SAME = "Both slides show the same section ({detail}): one of them is not what it is named for."
 _SET = "Look at both labels, then: tandem identify set SLIDE --stain … --by … --why …"
 _SCANS = "It is not certain which scan of the {stain} slide is newer: {slides}."
@@ -101,7 +122,7 @@ _NAME = (
 
 CASE_REASONS: Words = {
     "patients-differ": _patients_and_remedy,
-    "study-differs": lambda facts: f"{_study(facts)} {_ORDER.format_map(facts)}",
+    "study-differs": lambda facts: f"{_study(facts)} {_study_remedy(facts)}",
     "same-section": f"{_SAME} {_SET}",
     "two-scans": f"{_SCANS} {_CHOOSE}",
     "unpaired": f"{_UNPAIRED} {_PAIR}",
@@ -169,7 +190,7 @@ CASE_TROUBLES: Words = {
 
 CASE_REMEDIES: Words = {
     "patients-differ": _KEEP_CASE,
-    "study-differs": _ORDER,
+    "study-differs": _study_remedy,
     "same-section": _SET,
     "two-scans": _CHOOSE,
     "unpaired": _PAIR,

@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixtures.case_objects import BLANK, true_findings
+from fixtures.damage import flip
 from fixtures.pairings import HER2_PAIR, TOY_PAIR
 from pydicom import Dataset, dcmread
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.registry import vocabulary
-from appliance.delivery.index import read_index
+from appliance.delivery.index import read_index, sound_contents
+from appliance.delivery.left_out import lacks_signature
+from appliance.delivery.queueing import enqueue_case
 from appliance.delivery.requests import request_of
+from appliance.delivery.standing import confirmed, corrected, save_signed
 from appliance.domain import HE, HER2, Identity, Stain
 from appliance.errors import CaseHeldError
 from appliance.findings.codec import load_findings, save_findings
+from appliance.findings.findings import Correction, SignOff
 from appliance.intake.block import hold, make_ready, reopen
 from appliance.intake.patients import Patient
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import CaseState, SlideState
-from appliance.line.case_steps import WrittenCase, finish_write, write
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.line import case_steps
+from appliance.line.case_steps import AnalyzedCase, WrittenCase, analyze, finish_write, write
 from appliance.line.context import Done, StepContext
 from appliance.line.ordered import ordered_for
-from appliance.line.study_patient import IN_ANOTHER_STUDY, STUDY_DIFFERS
+from appliance.line.outcomes import Outcome
+from appliance.line.study_patient import (
+    IN_ANOTHER_STUDY,
+    NAMED_OTHERWISE,
+    NOT_SIGNED,
+    STUDY_DIFFERS,
+)
 from appliance.line.whose import let_merged_go
-from appliance.settings.destinations import FolderDestination
+from appliance.settings.destinations import FolderDestination, Hl7Destination
 from appliance.settings.intake import Patients
 from appliance.settings.orders import Orders
 from appliance.settings.settings import Settings
+from appliance.words.say import say
 from models.synthesis.slides import SyntheticCase
 
 
@@ -45,19 +59,54 @@ class Bench:
             save_findings(findings, place, he_thumbnail=BLANK, ihc_thumbnail=BLANK)
         self.findings = str(key)
 
-    def order(self, patient: str) -> dict[Stain, Patient]:
+    def order(self, patient: str, name: str = "") -> dict[Stain, Patient]:
         """Order the case for a patient; return what slides that are identified now say of it."""
         self.table.write_text(
             "Accession;Patient ID;Name;Placer;Stain;Study UID\n"
-            f"{self.accession};{patient};{patient};ORDER-OF-{patient};HER2;1.2.276.0.99.1\n"
+            f"{self.accession};{patient};{name or patient};ORDER-OF-{patient};HER2;1.2.276.0.99.1\n"
         )
         ordered = ordered_for(self.accession, self.settings, vocabulary(self.settings))
         return dict.fromkeys((HE, HER2), ordered.patients[0])
 
     def write(
-        self, patients: dict[Stain, Patient], objects: str = "", accepted: tuple[str, ...] = ()
+        self,
+        patients: dict[Stain, Patient],
+        objects: str = "",
+        accepted: tuple[str, ...] = (),
+        findings: str = "",
     ) -> WrittenCase:
-        return write(self.findings, objects, self.settings, patients, accepted)
+        return write(findings or self.findings, objects, self.settings, patients, accepted)
+
+    def sign(self, score: str = "") -> str:
+        """Return the key of the findings that a person signed, with a score of their own."""
+        base = ArtifactStore(self.settings.artifacts_dir).path(self.key)
+        found = load_findings(base)
+        word = SignOff(by="Meyer^Anna", organization="", at=1_772_600_767, signs=self.findings)
+        if score:
+            said = Correction(by=word.by, why="pale", was=found.score, corrects=self.findings)
+            signed = corrected(found, None if score == "none" else score, said, [word])
+        else:
+            signed = confirmed(found, [word])
+        key = ArtifactKey.of("findings", of="bench", signed=score)
+        save_signed(base, key, signed, self.settings)
+        return str(key)
+
+    def analyze(
+        self, patients: dict[Stain, Patient], objects: str, accepted: tuple[str, ...] = ()
+    ) -> AnalyzedCase:
+        """Analyze the case again, with the same outcome."""
+        nothing: Any = None
+        found = Outcome(key=self.findings, times=())
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(case_steps, "analyze_case", lambda *_, **__: found)
+            return analyze(
+                *("her2", nothing, nothing, nothing, objects, self.settings, nothing),
+                accepted=accepted,
+                patients=patients,
+            )
+
+    def folders(self) -> list[Path]:
+        return list((self.settings.artifacts_dir / "objects").iterdir())
 
     def headers(self, objects: str) -> list[Dataset]:
         files = [self.settings.artifacts_dir / o.path for o in read_index(objects, self.settings)]
@@ -80,7 +129,10 @@ def test_an_order_that_changed_since_its_slides_were_identified_holds_the_case(
     with pytest.raises(CaseHeldError) as held:
         bench.write(then)
     assert held.value.reason == STUDY_DIFFERS
-    assert held.value.params == {"stain": "HE", "what": "patient ID, name"}
+    params = {"stain": "HE", "what": "patient ID, name", "against": "order"}
+    assert held.value.params == params
+    told = say("case", STUDY_DIFFERS, params | {"subject": "case-1"})
+    assert "If the order is right, have both slides identified again" in told
     assert "P-1" not in str(held.value) and "P-2" not in str(held.value)
     assert bench.patients_of(bench.write(then, accepted=(STUDY_DIFFERS,)).objects_key) == {"P-2"}
 
@@ -157,11 +209,92 @@ def test_an_order_that_changed_since_a_result_was_written_holds_the_case(
     first = bench.write(slides)
     bench.order("P-2")  # another slide of the accession is identified
     with pytest.raises(CaseHeldError) as held:
-        bench.write(slides, first.objects_key)
+        bench.write(slides, first.objects_key, findings=bench.sign())
     params = {"stain": "HE", "what": "patient ID, name", "against": "order"}
     assert (held.value.reason, held.value.params) == (STUDY_DIFFERS, params)
+    assert len(bench.folders()) == 1  # it is compared before anything is written
     kept = bench.write(slides, first.objects_key, accepted=(STUDY_DIFFERS,))
     assert kept.objects_key == first.objects_key
+
+
+@pytest.mark.parametrize("name", ["Muster^Anna Maria", "Schmidt^Anna", "Musster^Anna"])
+def test_a_name_that_was_corrected_holds_no_case_and_takes_no_word_away(
+    bench: Bench, name: str
+) -> None:
+    then = bench.order("P-1", "Muster^Anna")
+    first = bench.write(then)
+    again = bench.order("P-1", name)
+    signed = bench.sign("0")
+    second = bench.write(then, first.objects_key, findings=signed)
+    assert NAMED_OTHERWISE in second.notes and NAMED_OTHERWISE not in first.notes
+    found = bench.analyze(again, second.objects_key)  # both slides are identified again
+    assert (found.findings_key, found.score, found.word) == (signed, "0", "corrected")
+    assert NOT_SIGNED not in bench.write(again, second.objects_key, findings=signed).notes
+
+
+@pytest.mark.parametrize(("score", "told"), [("0", "0"), ("none", "none"), ("", "")])
+def test_a_score_that_a_person_gave_for_another_patient_is_not_replaced_unasked(
+    bench: Bench, score: str, told: str
+) -> None:
+    signed = bench.sign(score)
+    first = bench.write(bench.order("P-1"), findings=signed)
+    again = bench.order("P-2")
+    if not score:  # who found the appliance's score right has not signed it for this patient
+        found = bench.analyze(again, first.objects_key)
+        assert (found.findings_key, found.word) == (bench.findings, "")
+        assert NOT_SIGNED in bench.write(again, first.objects_key).notes
+    else:
+        with pytest.raises(CaseHeldError) as held:
+            bench.analyze(again, first.objects_key)
+        named = {"stain": "HE", "what": "patient ID, name", "against": "score", "score": told}
+        assert (held.value.reason, held.value.params) == (STUDY_DIFFERS, named)
+        sentence = say("case", STUDY_DIFFERS, named | {"subject": "case-1"})
+        assert f"(score: {told}) was given when its results named another" in sentence
+    # A person says that it is one patient.
+    kept = bench.analyze(again, first.objects_key, accepted=(STUDY_DIFFERS,))
+    assert kept.findings_key == signed
+    second = bench.write(again, first.objects_key, (STUDY_DIFFERS,), signed)
+    assert bench.patients_of(second.objects_key) == {"P-2"} and NOT_SIGNED not in second.notes
+    assert bench.analyze(again, second.objects_key).findings_key == signed
+
+
+def test_objects_state_later_times_each_time_that_the_patient_changes(bench: Bench) -> None:
+    objects, stated = "", []
+    for patient in ("P-1", "P-2", "P-1", "P-2"):
+        slides = bench.order(patient)
+        objects = bench.write(slides, objects).objects_key
+        stated.append((sound_contents(objects, bench.settings) or {})["stated"])
+    assert stated == sorted(set(stated)) and len(bench.folders()) == 4
+    (report,) = (e.path for e in read_index(objects, bench.settings) if e.kind == "SR")
+    file = bench.settings.artifacts_dir / report
+    written = file.read_bytes()
+    flip(file)
+    assert bench.write(slides, objects).objects_key == objects
+    assert file.read_bytes() == written
+
+
+@pytest.mark.parametrize(("patient", "queued"), [("P-1", 0), ("P-2", 1)])
+def test_what_a_laboratory_took_of_another_patient_keeps_no_result_from_it(
+    bench: Bench, patient: str, queued: int
+) -> None:
+    lis = Hl7Destination(kind="hl7", name="lis", host="lis", port=2575, before_sign_off=True)
+    settings = bench.settings.model_copy(update={"destinations": (lis,)})
+    first = bench.write(bench.order("P-1"), findings=bench.sign())
+    ledger = Ledger(settings.ledger_url)
+    with ledger.transaction() as tx:
+        block = Identity(accession=bench.accession, block="A1", stain=HER2)
+        case = tx.case_for(block, 0.0, HER2_PAIR)
+        case.objects_key = first.objects_key
+        assert enqueue_case(tx, case, settings, 0.0) == 1
+        (row,) = tx.deliveries()
+        for state in (DeliveryState.SENT, DeliveryState.PROVEN):
+            tx.advance(row, state, now=0.0)
+        case.objects_key = bench.write(bench.order(patient), first.objects_key).objects_key
+        assert enqueue_case(tx, case, settings, 1.0) == queued
+        for new in [each for each in tx.deliveries() if each.state == DeliveryState.QUEUED]:
+            tx.advance(new, DeliveryState.REFUSED, now=1.0)
+            assert not lacks_signature(tx, new, settings)  # a retry sends it
+    ledger.close()
 
 
 def test_what_waits_for_the_former_patient_is_not_sent(bench: Bench) -> None:

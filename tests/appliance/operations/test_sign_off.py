@@ -24,12 +24,13 @@ from pydicom.sr.coding import Code
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.registry import vocabulary
 from appliance.delivery.index import is_signed, object_path, read_index
+from appliance.delivery.intact import take_back
 from appliance.delivery.orders import ask_orders
 from appliance.delivery.requests import answered_request
 from appliance.delivery.result_hl7 import message_of, read_template
 from appliance.delivery.result_items import Standing, standing_of
 from appliance.delivery.standing import confirmed, standing
-from appliance.domain import HE, HER2
+from appliance.domain import HE, HER2, Stain
 from appliance.errors import ArtifactDamagedError, CaseHeldError, SettingsError, SlideError
 from appliance.findings.codec import load_findings
 from appliance.findings.findings import SignOff
@@ -38,7 +39,7 @@ from appliance.intake.patients import Patient
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.progress import ProgressFile
-from appliance.ledger.tables import CaseRow
+from appliance.ledger.tables import CaseRow, SlideRow
 from appliance.ledger.transaction import Transaction
 from appliance.line import case_steps
 from appliance.line.case_steps import write
@@ -51,7 +52,7 @@ from appliance.operations.corrections import confirm_score, correct_score, rerun
 from appliance.operations.retention import retain
 from appliance.operations.seen import result_name
 from appliance.operations.status import status_of
-from appliance.operations.word import retry
+from appliance.operations.word import keep, retry
 from appliance.words.say import say
 from dicom import codes
 from dicom.air import check_report
@@ -200,9 +201,6 @@ def analyze_again(
 ) -> None:
     """Let the case be held by a rival scan, go on, and be analyzed with an outcome."""
     ledger = Ledger(clinic.settings.ledger_url)
-    context = StepContext(ledger=ledger, settings=clinic.settings, name="test", pairings=())
-    found = Outcome(key=outcome, times=())
-    monkeypatch.setattr(case_steps, "analyze_case", lambda *_, **__: found)
     with ledger.transaction() as tx:
         case = case_of(tx)
         hold(tx, case, "two-scans", {"stain": "HER2", "slides": "slide-2, slide-3"}, 2.0)
@@ -213,6 +211,18 @@ def analyze_again(
         slides = {stain: tx.add_slide(f"/scans/{known}_{stain}.svs", 1.0) for stain in (HE, HER2)}
         for slide in slides.values():
             slide.patient = patient
+    ledger.close()
+    analyze_now(clinic, outcome, monkeypatch, slides)
+
+
+def analyze_now(
+    clinic: Clinic, outcome: str, monkeypatch: pytest.MonkeyPatch, slides: dict[Stain, SlideRow]
+) -> None:
+    """Analyze the case, which is aligned, with an outcome."""
+    ledger, case = Ledger(clinic.settings.ledger_url), clinic.case
+    context = StepContext(ledger=ledger, settings=clinic.settings, name="test", pairings=())
+    found = Outcome(key=outcome, times=())
+    monkeypatch.setattr(case_steps, "analyze_case", lambda *_, **__: found)
     progress = ProgressFile.of(clinic.settings, case.subject)
     call = case_steps.prepare_analyze(context, Job(row=case, slides=slides, progress=progress))
     done = Done(value=call.function(*call.arguments), seconds=0.0)
@@ -295,6 +305,57 @@ def test_what_was_signed_for_one_patient_is_not_signed_for_another(
     assert (report.PatientID, report.VerificationFlag) == ("P-9", "UNVERIFIED")
     times = [each.ContentDate + each.ContentTime for each in (former, report)]
     assert times[0] < times[1]
+
+
+def test_a_score_that_a_person_gave_goes_to_another_patient_by_a_word_alone(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, subject = clinic.case.findings_key, "case-1"
+    correct_score(clinic.settings, subject, "0", by=ANNA, why="artifact")
+    assert clinic.deliver().report.PatientID == "P-1"
+    table = clinic.settings.orders.csv
+    assert table is not None
+    table.write_text(table.read_text().replace("P-1", "P-9"))
+    now = order_of(clinic)
+    clinic.do(lambda tx: read_slides(tx, now.as_json()))
+    with pytest.raises(CaseHeldError) as held:
+        analyze_again(clinic, root, monkeypatch, now.as_json())
+    clinic.do(lambda tx: hold(tx, case_of(tx), held.value.reason, held.value.params, 6.0))
+    assert "is analyzed" in keep(clinic.settings, subject, Word(by=BERT, why="one tissue"))
+    assert clinic.case.state == CaseState.READY
+    clinic.do(lambda tx: tx.advance(case_of(tx), CaseState.ALIGNED, now=7.0))
+    analyze_now(clinic, root, monkeypatch, clinic.do(current_slides))
+    assert (clinic.case.state, clinic.case.score) == (CaseState.SCORED, "0")
+    ledger = Ledger(clinic.settings.ledger_url)
+    context = StepContext(ledger=ledger, settings=clinic.settings, name="test", pairings=())
+    progress = ProgressFile.of(clinic.settings, subject)
+    job = Job(row=clinic.case, slides=clinic.do(current_slides), progress=progress)
+    call = case_steps.prepare_write(context, job)
+    clinic.do(
+        lambda tx: setattr(case_of(tx), "objects_key", call.function(*call.arguments).objects_key)
+    )
+    ledger.close()
+    assert (clinic.report.PatientID, verifiers(clinic.report)) == ("P-9", [ANNA])
+
+
+def test_a_damaged_file_is_written_again_whomever_the_order_names_now(clinic: Clinic) -> None:
+    first, key = order_of(clinic), clinic.case.objects_key
+    clinic.do(lambda tx: read_slides(tx, first.as_json()))
+    table = clinic.settings.orders.csv
+    assert table is not None
+    table.write_text(table.read_text().replace("P-1", "P-9"))
+    order_of(clinic)
+    written = clinic.file("SR").read_bytes()
+    flip(clinic.file("SR"))
+    clinic.do(lambda tx: take_back(tx, case_of(tx), "SR", 2.0))
+    ledger = Ledger(clinic.settings.ledger_url)
+    context = StepContext(ledger=ledger, settings=clinic.settings, name="test", pairings=())
+    progress = ProgressFile.of(clinic.settings, "case-1")
+    job = Job(row=clinic.case, slides=clinic.do(current_slides), progress=progress)
+    call = case_steps.prepare_write(context, job)
+    assert call.function(*call.arguments).objects_key == key
+    ledger.close()
+    assert clinic.file("SR").read_bytes() == written
 
 
 def test_a_word_ends_with_another_outcome_whether_its_objects_were_written_or_not(
@@ -567,6 +628,10 @@ def read_slides(tx: Transaction, patient: str = "{}") -> list[str]:
         row.accession, row.block, row.stain, row.patient = "S26-1", "A1", stain, patient
         row.state = SlideState.READ
     return [row.subject for row in rows]
+
+
+def current_slides(tx: Transaction) -> dict[Stain, SlideRow]:
+    return tx.current_slides("S26-1", "A1", (HE, HER2))
 
 
 def case_of(tx: Transaction) -> CaseRow:
