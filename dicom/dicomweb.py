@@ -27,6 +27,7 @@ from dicom.status import (
     UNAVAILABLE,
     After,
     Before,
+    Failed,
     InstanceRef,
     Outcome,
     Said,
@@ -332,19 +333,19 @@ def find_instances(address: WebAddress, wanted: Sequence[InstanceRef]) -> dict[s
         If the service fails, whatever the instance.
     """
     said: dict[str, Said] = {}
-    lost, by_uid_alone = 0, True
+    by_uid_alone = True
     for ref in wanted:
         key = {"SOPInstanceUID": ref.sop_instance_uid}
         try:
-            path = f"studies/{ref.study_uid}/series/{ref.series_uid}/instances"
-            said[ref.sop_instance_uid] = said_of(_answers(ref, query(address, path, key)))
-            lost = 0
+            said[ref.sop_instance_uid] = said_of(_in_its_series(address, ref))
         except (PacsUnavailableError, PacsRejectedError) as err:
-            lost = lost + 1 if isinstance(err, ConnectionLostError) else 0
-            if lost == MAX_LOST:
-                raise
-            check_query(address)
-            said[ref.sop_instance_uid] = str(err)
+            try:
+                _in_its_series(address, NOBODY)
+                said[ref.sop_instance_uid] = Failed(err)
+            except PacsRejectedError:
+                if all(isinstance(each, str) for each in said.values()):
+                    raise
+                said[ref.sop_instance_uid] = str(err)  # what was answered counts
         if said[ref.sop_instance_uid] is False and by_uid_alone:
             try:
                 found = _answers(ref, query(address, INSTANCES, key | {"limit": "1"}))
@@ -352,6 +353,11 @@ def find_instances(address: WebAddress, wanted: Sequence[InstanceRef]) -> dict[s
             except (PacsUnavailableError, PacsRejectedError):  # not every archive takes this query
                 by_uid_alone = False
     return said
+
+
+def _in_its_series(address: WebAddress, ref: InstanceRef) -> list[tuple[str, bool]]:
+    path = f"studies/{ref.study_uid}/series/{ref.series_uid}/instances"
+    return _answers(ref, query(address, path, {"SOPInstanceUID": ref.sop_instance_uid}))
 
 
 def _answers(ref: InstanceRef, items: Sequence[dict[str, Any]]) -> list[tuple[str, bool]]:

@@ -20,6 +20,11 @@ from dicom.deadline import Deadline, limit_s
 
 log = logging.getLogger(__name__)
 
+NO_TLS = ("HTTP_REQUEST", "WRONG_VERSION_NUMBER")
+"""Reasons of a handshake with something that speaks no TLS, as a scan of ports does."""
+OF_OUR_CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA")
+"""What the reason of an alert holds by which the other side refuses our certificate."""
+
 MOST_PDU_BYTES = 2**20
 """Largest PDU that is received; a PACS sends a report in PDUs of 16 KiB."""
 MOST_BYTES = 2**23
@@ -119,13 +124,19 @@ class _Connection(RequestHandler):
     def _tell(self, err: OSError) -> None:
         """Log why a handshake of TLS failed, each reason once; one that was cut has none."""
         reason = getattr(err, "reason", None) if isinstance(err, ssl.SSLError) else None
-        if reason is None or isinstance(err, ssl.SSLEOFError) or reason in self.server.told:
+        if reason is None or isinstance(err, ssl.SSLEOFError):
+            return
+        if reason in NO_TLS or reason in self.server.told:
             return
         self.server.told.add(reason)
+        why = "Tandem needs a certificate there, and the PACS one of an authority in ca_file"
+        if "ALERT" in reason and any(each in reason for each in OF_OUR_CERTIFICATE):
+            why = "the PACS refuses Tandem's certificate: give it the authority of that one"
         log.warning(
-            "TLS of a connection to commitment_port failed (%s): Tandem needs a certificate there, "
-            "and the PACS one of an authority in ca_file. Further ones are logged at DEBUG.",
+            "TLS of a connection to commitment_port failed (%s): %s. Further ones are logged at "
+            "DEBUG.",
             reason,
+            why,
         )
 
     def _create_association(self) -> Any:

@@ -34,6 +34,7 @@ from dicom.status import (
     UNAVAILABLE,
     After,
     Before,
+    Failed,
     InstanceRef,
     Outcome,
     Said,
@@ -196,18 +197,23 @@ def find_instances(address: PacsAddress, wanted: Sequence[InstanceRef]) -> dict[
                     except ConnectionLostError:
                         raise
                     except (PacsUnavailableError, PacsRejectedError) as err:
-                        said[uid] = str(err)
+                        said[uid] = Failed(err)
                     left.pop(0)
                     lost = 0
         except ConnectionLostError as err:
             lost += 1
             if lost == MAX_LOST:
-                raise
-            said[left.pop(0).sop_instance_uid] = str(err)
+                _check_find(address)
+                lost = 0
+            said[left.pop(0).sop_instance_uid] = Failed(err)
     if said and all(isinstance(each, str) for each in said.values()):
-        with _querying(address) as find:
-            find(NOBODY)
+        _check_find(address)
     return said | _elsewhere(address, [r for r in wanted if said[r.sop_instance_uid] is False])
+
+
+def _check_find(address: PacsAddress) -> None:
+    with _querying(address) as find:
+        find(NOBODY)
 
 
 def _elsewhere(address: PacsAddress, refs: Sequence[InstanceRef]) -> dict[str, Said]:
@@ -267,15 +273,19 @@ def _querying(address: PacsAddress) -> Iterator[Callable[[InstanceRef], list[tup
 def _answer(item: Dataset | None, uid: str) -> tuple[str, bool] | None:
     """Return the study of an answer that names an instance, and whether it is to be had there.
 
-    A damaged answer names none.
+    An answer whose SOP Instance UID is damaged names none; one that is damaged beside it counts.
     """
+    if item is None or _value(item, "SOPInstanceUID") != uid:
+        return None
+    is_available = _value(item, "InstanceAvailability") != UNAVAILABLE
+    return str(_value(item, "StudyInstanceUID") or ""), is_available
+
+
+def _value(item: Dataset, name: str) -> Any:
     try:
-        if item is not None and item.get("SOPInstanceUID") == uid:
-            is_available = item.get("InstanceAvailability") != UNAVAILABLE
-            return str(item.get("StudyInstanceUID") or ""), is_available
-    except UNREADABLE:  # its elements are parsed when they are asked for
-        pass
-    return None
+        return item.get(name)
+    except UNREADABLE:  # elements are parsed when they are asked for
+        return None
 
 
 def probe(address: PacsAddress, kinds: Sequence[Kind]) -> dict[Kind, Kind | None]:

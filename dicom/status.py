@@ -15,9 +15,13 @@ from typing import TypeAlias
 SUCCESS = 0x0000
 MAX_LOST = 2
 """Number of lost connections in a row that counts as trouble of the PACS, not of an object."""
-HAS_IT, HAS_NOTE = 0x0111, 0xA770
-"""Statuses that say that the object, or this note of rejection, is there already."""
-HAS_ALREADY = (HAS_IT, HAS_NOTE)
+HAS_IT, HAS_NOTE, HAS_SAME = 0x0111, 0xA770, 0xB00E
+"""Statuses that say that the object, or this note of rejection, is there already.
+
+`HAS_SAME` is so in the conformance statement of Microsoft's DICOM service, which names it among
+what failed.
+"""
+HAS_ALREADY = (HAS_IT, HAS_NOTE, HAS_SAME)
 FILE_GONE = (
     "has not got it: its file is gone or cannot be read. Mount its folder, or put the file back; "
     "it is tried again."
@@ -49,6 +53,12 @@ class Found(Enum):
     """Answer to a query for an instance, beside True and False."""
 
     ELSEWHERE = "elsewhere"  #: there, in another study than it was sent in
+
+
+class Failed(str):
+    """Words of a query on one instance that failed, where a query on another is answered."""
+
+    __slots__ = ()
 
 
 Said: TypeAlias = bool | Found | str
@@ -184,6 +194,10 @@ STATUSES: tuple[Status, ...] = (
     Status(
         *(0xB007, 0xB007, _STORING, _WARNED, "it finds that the object does not fit its SOP class"),
         "It keeps the object all the same.",
+    ),
+    Status(
+        *(HAS_SAME, HAS_SAME, frozenset({Service.STOW}), _WARNED),
+        *("it has the object already, in the same study and series", "Nothing needs to be done."),
     ),
     Status(
         *(0xC122, 0xC122, frozenset({Service.STOW}), _NEVER, "it takes no such transfer syntax"),

@@ -45,7 +45,7 @@ def _failure(item: dict[str, Any]) -> Outcome:
     if outcome.verdict in (Verdict.LATER, Verdict.NEVER) or outcome.status in HAS_ALREADY:
         return outcome
     text = (
-        f"failed to store it, and names a reason that is no failure (0x{outcome.status:04X}). "
-        "It is looked for, and tried again."
+        f"names it among what failed, with a reason that is no failure (0x{outcome.status:04X}). "
+        "It is looked for, and sent again where it is not there."
     )
-    return replace(outcome, verdict=Verdict.LATER, text=text)
+    return replace(outcome, verdict=Verdict.WARNED, text=text)

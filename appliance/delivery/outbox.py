@@ -26,7 +26,7 @@ from appliance.delivery.waiting import (
     LOOK_SECONDS,
     MOST_ASKED,
 )
-from appliance.delivery.weighed import weighed
+from appliance.delivery.weighed import elsewhere, weighed
 from appliance.errors import (
     DestinationRejectedError,
     DestinationUnavailableError,
@@ -240,6 +240,10 @@ class Outbox:
                 continue  # another result took its place since it was found absent
             elif row.attempts >= self._settings.delivery.most_attempts and row.reason != AWAY:
                 self._give_up(row)
+            elif answer is not None and answer.proof is Proof.FAILED:  # perhaps it is there
+                row.attempts += 1
+                failed = Trouble(code="cannot-say", params={"answer": answer.text})
+                self._rows.postpone(row, failed, self._rows.after_failure(row))
             elif self._replaced.holds(row):
                 replaced = Trouble(code=REPLACED_SINCE, params={"destination": row.destination})
                 self._rows.trouble(row, DeliveryState.REFUSED, replaced)
@@ -256,7 +260,16 @@ class Outbox:
     ) -> Mapping[str, Answer]:
         instances = [files.instance(row) for row in rows]
         self._step(sum(instance.size_bytes for instance in instances))  # an archive reads them
-        return destination.prove(instances) if instances else {}
+        answers = destination.prove(instances) if instances else {}
+        by_uid = {row.sop_instance_uid: row for row in rows}
+        return {
+            uid: elsewhere(by_uid[uid], answer, verified=self._is_verified(by_uid[uid]))
+            for uid, answer in answers.items()
+        }
+
+    def _is_verified(self, row: DeliveryRow) -> bool:
+        """Return whether an image of the scanner is only asked for."""
+        return is_scanned(row) and self._way(row.destination) == "verify"
 
     def _put_on_the_wire(
         self, by_uid: Mapping[str, DeliveryRow], destination: Destination, files: ScannedFiles
@@ -353,7 +366,7 @@ class Outbox:
             self._rows.advance(
                 row, DeliveryState.SENT, "there-already" if there else "only-asked-for"
             )
-        verified = is_scanned(row) and self._way(row.destination) == "verify"
+        verified = self._is_verified(row)
         if answer.proof is Proof.ABSENT and not verified and self._is_withdrawn(row):
             return
         with self._ledger.transaction() as tx:
@@ -368,7 +381,7 @@ class Outbox:
                 absent = Trouble(code=NOT_THERE, params={"answer": answer.text})
                 self._rows.trouble(row, DeliveryState.QUEUED, absent)
                 self._rows.postpone(row, absent, self._rows.after_failure(row))
-            case Proof.UNKNOWN:
+            case _:
                 unknown = Trouble(code="cannot-say", params={"answer": answer.text})
                 if row.state == DeliveryState.SENT:
                     self._rows.trouble(row, DeliveryState.UNPROVEN, unknown)

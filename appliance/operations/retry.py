@@ -7,6 +7,7 @@ import time
 from appliance.delivery.index import read_index, read_scanned
 from appliance.delivery.left_out import NO_DESTINATION, lacks_signature, leave_out, stays_out
 from appliance.delivery.queueing import enqueue_case
+from appliance.delivery.weighed import is_said_to_be_there
 from appliance.errors import SettingsError
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.queries import NOT_WANTED
@@ -88,7 +89,9 @@ def retry_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -
         set_reason(row)
         # Reset to 1, not 0, so that delivery queries before it resends.
         row.attempts = min(row.attempts, 1)
-        if row.state == DeliveryState.REFUSED:
+        # One that its destination says to have, and does not find, has no other way to it.
+        said_there = row.state == DeliveryState.UNPROVEN and is_said_to_be_there(tx, row)
+        if row.state == DeliveryState.REFUSED or said_there:
             tx.advance(row, DeliveryState.QUEUED, now=now, code="retry")
         tx.session.add(row)
     # Cases that share one of these objects go on with this one.

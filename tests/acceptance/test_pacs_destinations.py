@@ -122,15 +122,15 @@ def test_mutual_tls_and_commitment(
     assert_frames_are_those_sent(server, instances[:-1])
 
 
-def test_an_object_that_was_moved_is_proven_and_told(
+def test_an_object_that_was_moved_is_not_proven_and_told(
     orthanc: Orthanc, instances: list[Instance]
 ) -> None:
     web = DicomWeb(DicomWebDestination(kind="dicomweb", url=orthanc.dicomweb_url))
     assert {outcome.verdict for outcome in send(web, instances[:1])} == {Verdict.STORED}
     ref = replace(instances[0].ref, study_uid="2.25.9", series_uid="2.25.9")
     (answer,) = web.prove([replace(instances[0], ref=ref)]).values()
-    assert answer.proof is Proof.THERE
-    assert answer.text.startswith("by QIDO-RS, in another study than it was sent in: compare")
+    assert answer.proof is Proof.ELSEWHERE
+    assert answer.text.startswith("by QIDO-RS: it has it in another study: compare")
 
 
 def test_stow_with_a_password(tmp_path: Path, instances: list[Instance]) -> None:

@@ -220,11 +220,15 @@ def test_mutual_tls_both_ways(
 
 @pytest.mark.parametrize(
     ("own", "theirs", "reason"),
-    [(False, True, "NO_SHARED_CIPHER"), (True, False, "PEER_DID_NOT_RETURN_A_CERTIFICATE")],
+    [
+        (False, "ca", "NO_SHARED_CIPHER"),
+        (True, "", "PEER_DID_NOT_RETURN_A_CERTIFICATE"),
+        (True, "stranger", "ALERT_UNKNOWN_CA): the PACS refuses Tandem's certificate"),
+    ],
 )
 def test_a_handshake_that_fails_at_our_port_is_logged_once(
     own: bool,
-    theirs: bool,
+    theirs: str,
     reason: str,
     peer_of: Callable[..., Peer],
     certificates: Certificates,
@@ -242,8 +246,15 @@ def test_a_handshake_that_fails_at_our_port_is_logged_once(
         "127.0.0.1",
     )
     shown = files if theirs else replace(files, certificate=None, key=None)
+    if theirs == "stranger":
+        shown = replace(files, ca=certificates.folder / "stranger.pem")
     commitment._listen()
     try:
+        for scan in (b"GET / HTTP/1.0\r\n\r\n", bytes(16)):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 20) as line:
+                line.sendall(scan)
+                line.recv(1)
+        assert "failed (" not in caplog.text
         for _ in range(2):
             with (
                 suppress(OSError),

@@ -22,6 +22,7 @@ from dicom.errors import PacsRejectedError, PacsUnavailableError
 from dicom.status import (
     HAS_ALREADY,
     STATUSES,
+    Failed,
     Found,
     InstanceRef,
     Outcome,
@@ -178,7 +179,7 @@ def test_a_server_that_answers_every_reason(server: Server, tmp_path: Path) -> N
         meant = classify(reason, service=Service.STOW)
         if meant.verdict in (Verdict.STORED, Verdict.WARNED) and reason not in HAS_ALREADY:
             # It lies among what failed: whether it is there, a query tells.
-            assert outcome.verdict is Verdict.LATER and "no failure" in outcome.text
+            assert outcome.verdict is Verdict.WARNED and "no failure" in outcome.text
         else:
             assert outcome == meant
         assert f"(0x{reason:04X})" in outcome.text
@@ -318,9 +319,44 @@ def test_an_instance_whose_own_query_fails_is_no_trouble_of_the_server(
         server.answers = [trouble, (200, []), (200, there)]
         first, second = find_instances(WebAddress(url=server.url), refs).values()
         assert isinstance(first, str) and second is True
-    server.answers = ["drop", (200, []), "drop"]
+    server.answers = ["drop", (200, []), "drop", (200, [])]  # adjacent ones, too
+    assert {type(each) for each in find_instances(WebAddress(url=server.url), refs).values()} == {
+        Failed
+    }
+    server.answers = ["drop", "drop"]
     with pytest.raises(PacsUnavailableError):
         find_instances(WebAddress(url=server.url), refs)
+
+
+def test_what_was_answered_counts_where_the_check_is_refused(
+    server: Server, tmp_path: Path
+) -> None:
+    refs = [made_object(tmp_path / f"{n}.dcm") for n in range(2)]
+    there = [{"00080018": {"vr": "UI", "Value": [refs[0].sop_instance_uid]}}]
+    server.answers = [(200, there), (500, b""), (400, b"")]
+    first, second = find_instances(WebAddress(url=server.url), refs).values()
+    assert first is True and type(second) is str  # whether such a query works is not known
+    server.answers = [(500, b""), (200, [])]  # an archive that refuses studies?limit=1
+    find_instances(WebAddress(url=server.url), refs[:1])
+    assert server.requests[-1][0].startswith("/dicom-web/studies/2.25.1/series/2.25.1/instances")
+
+
+@pytest.mark.parametrize(
+    ("answers", "proof"),
+    [
+        ([(500, b""), (200, [])], Proof.FAILED),
+        ([(403, b""), (403, b"")], Proof.UNKNOWN),
+        ([(204, b""), (200, ["2.25.9"])], Proof.ELSEWHERE),
+    ],
+)
+def test_what_a_query_proves(
+    answers: list[Any], proof: Proof, server: Server, tmp_path: Path
+) -> None:
+    uid = made_object(tmp_path / "one.dcm").sop_instance_uid
+    item = {"00080018": {"Value": [uid]}, "0020000D": {"Value": ["2.25.9"]}}
+    server.answers = [(http, [item] if said == ["2.25.9"] else said) for http, said in answers]
+    place = DicomWeb(DicomWebDestination(kind="dicomweb", name="web", url=server.url))
+    assert place.prove([parcel_of(tmp_path / "one.dcm")])[uid].proof is proof
 
 
 def test_an_instance_in_another_study_is_found_there(server: Server, tmp_path: Path) -> None:
@@ -386,7 +422,7 @@ def test_a_wrong_url_is_no_absence(server: Server, tmp_path: Path) -> None:
     # Some servers answer 404 for an instance that is not there.
     server.answers = [(404, b""), (200, [])] * 2
     assert find_instances(address, [ref]) == {ref.sop_instance_uid: False}
-    server.answers = [(404, b"")] * 3
+    server.answers = [(404, b"")] * 4
     with pytest.raises(PacsRejectedError, match=f"{server.url}.*Is the url right"):
         find_instances(address, [ref])
     assert server.requests[-1][0] == "/dicom-web/studies?limit=1"

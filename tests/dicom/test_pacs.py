@@ -17,7 +17,9 @@ from fixtures.judges import require_judge
 from fixtures.orthanc import Orthanc, free_port
 from fixtures.slide_objects import her2_label_map, report, segmentation
 from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.filewriter import write_file_meta_info
+from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
 from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import (
@@ -34,8 +36,8 @@ from dicom.association import Kind, PacsAddress, associate
 from dicom.dicomweb import WebAddress
 from dicom.errors import ClassesRejectedError, PacsRejectedError, PacsUnavailableError
 from dicom.kinds import LABEL_MAP
-from dicom.pacs import echo, find_instances, probe
-from dicom.status import NOT_AVAILABLE, Found, InstanceRef, Outcome, Said, Verdict
+from dicom.pacs import _answer, echo, find_instances, probe
+from dicom.status import NOT_AVAILABLE, Failed, Found, InstanceRef, Outcome, Said, Verdict
 
 ALL_KINDS: list[Kind] = [
     (str(VLWholeSlideMicroscopyImageStorage), str(JPEGBaseline8Bit)),
@@ -333,6 +335,39 @@ def test_an_instance_whose_own_query_fails_is_no_trouble_of_the_archive(
     assert first is last is True and isinstance(odd, str)
     (odd,) = find_instances(address, refs[1:2]).values()  # the others are proven by then
     assert isinstance(odd, str)
+
+
+def test_adjacent_instances_whose_queries_end_the_connection_are_no_trouble_of_the_archive(
+    scp: Callable[..., PacsAddress], tmp_path: Path
+) -> None:
+    refs = [made_object(tmp_path / f"{n}.dcm") for n in range(4)]
+    damaged = {ref.sop_instance_uid for ref in refs[1:3]}
+    sound: list[str] = ["2.25.1"]
+
+    def answer(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
+        uid = event.identifier.SOPInstanceUID
+        if uid in damaged or (uid == "2.25.1" and not sound):
+            event.assoc.abort()
+        if uid != "2.25.1":
+            yield 0xFF00, event.identifier
+
+    address = scp(kinds=[FIND], handlers=[(evt.EVT_C_FIND, answer)])
+    said = list(find_instances(address, refs).values())
+    assert said[0] is said[3] is True and {type(each) for each in said[1:3]} == {Failed}
+    sound.clear()  # no query is answered any more
+    with pytest.raises(PacsUnavailableError):
+        find_instances(address, refs)
+
+
+def test_an_answer_that_is_damaged_beside_its_uid_counts() -> None:
+    item = Dataset()
+    item.SOPInstanceUID, item.StudyInstanceUID = "2.25.7", "2.25.8"
+    tag = Tag("InstanceAvailability")
+    item[tag] = RawDataElement(tag, "US", 3, b"abc", 0, False, True)
+    assert _answer(item, "2.25.7") == ("2.25.8", True)
+    tag = Tag("SOPInstanceUID")
+    item[tag] = RawDataElement(tag, "US", 3, b"abc", 0, False, True)
+    assert _answer(item, "2.25.7") is None
 
 
 @pytest.mark.parametrize(

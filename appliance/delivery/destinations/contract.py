@@ -41,7 +41,9 @@ class Proof(StrEnum):
 
     THERE = "there"
     ABSENT = "absent"
+    ELSEWHERE = "elsewhere"  #: in another study than it was sent in
     UNKNOWN = "unknown"  #: the destination cannot say
+    FAILED = "failed"  #: the question about this instance failed, others are answered
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,15 +21,18 @@ from dicom.errors import (
     PacsUnavailableError,
 )
 from dicom.result import Result, read_result
-from dicom.status import MAX_LOST, Found, InstanceRef, Outcome, Said, Verdict
+from dicom.status import MAX_LOST, Failed, Found, InstanceRef, Outcome, Said, Verdict
 from dicom.tls import TlsFiles
 
 Ask = Callable[[Sequence[InstanceRef]], Mapping[str, Said]]
 """Way of proof: returns, by SOP Instance UID, whether an instance is there; a text where the peer
 answers neither. UIDs that the peer gives no answer on are left out."""
-IN_ANOTHER_STUDY = (
-    ", in another study than it was sent in: compare patient and accession of its copy"
-)
+IN_ANOTHER_STUDY = "it has it in another study: compare patient and accession of its copy"
+PROOFS: dict[Said, Proof] = {
+    True: Proof.THERE,
+    False: Proof.ABSENT,
+    Found.ELSEWHERE: Proof.ELSEWHERE,
+}
 
 
 def tls_files(section: OverTls) -> TlsFiles:
@@ -72,7 +75,7 @@ def prove_by(
     """Ask the ways in order, each for the instances that those before gave no answer on.
 
     `ways` are named for people, `name` is the destination's. An instance that no way answers is
-    `Proof.UNKNOWN`.
+    `Proof.FAILED` where a question about it failed, else `Proof.UNKNOWN`.
 
     Raises
     ------
@@ -82,7 +85,7 @@ def prove_by(
     left = [instance.ref for instance in instances]
     answers: dict[str, Answer] = {}
     troubles: list[str] = []
-    unavailable = False
+    unavailable, failed = False, set[str]()
     for way, ask in ways.items():
         try:
             said = ask(left)
@@ -92,8 +95,9 @@ def prove_by(
             continue
         words = {uid: there for uid, there in said.items() if not isinstance(there, str)}
         for uid, there in words.items():
-            where = IN_ANOTHER_STUDY if there is Found.ELSEWHERE else ""
-            answers[uid] = Answer(Proof.THERE if there else Proof.ABSENT, f"by {way}{where}")
+            where = f": {IN_ANOTHER_STUDY}" if there is Found.ELSEWHERE else ""
+            answers[uid] = Answer(PROOFS[there], f"by {way}{where}")
+        failed |= {uid for uid, text in said.items() if isinstance(text, Failed)}
         left = [ref for ref in left if ref.sop_instance_uid not in words]
         if not left:
             return answers
@@ -102,7 +106,9 @@ def prove_by(
     if unavailable and not answers:
         raise DestinationUnavailableError(f"'{name}': {'; '.join(troubles)}")
     why = f"{'; '.join(troubles)}. It is asked again."
-    return answers | {ref.sop_instance_uid: Answer(Proof.UNKNOWN, why) for ref in left}
+    uids = [ref.sop_instance_uid for ref in left]
+    proofs = {uid: Proof.FAILED if uid in failed else Proof.UNKNOWN for uid in uids}
+    return answers | {uid: Answer(proof, why) for uid, proof in proofs.items()}
 
 
 @dataclass(slots=True)

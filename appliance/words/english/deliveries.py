@@ -63,10 +63,7 @@ DELIVERY_REASONS: Words = {
     ),
     "refused": "'{destination}' {answer}",
     "not-now": "'{destination}' {answer}",
-    "not-there": (
-        "accepted, but not there ({answer}). Look into the destination's log what became of it; "
-        "it is sent again"
-    ),
+    "not-there": "accepted, but not there ({answer}). Look at the destination what became of it",
     "cannot-say": "{answer}",
     "told": "{text}",  # of the first edition
 }

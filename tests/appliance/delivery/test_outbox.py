@@ -343,11 +343,57 @@ def test_what_a_destination_says_that_it_has_already_is_not_sent_again(
     assert (desk.told.sent.count("1.SR"), row.state) == (1, "unproven")
     assert "has it already, and does not find it (by word)" in error_of(row)
     assert desk.case() == CaseState.UNPROVEN
+    # A person looks there, and has it sent again: once.
+    retry_subject(desk.settings, "case-1")
+    for _ in range(5):
+        desk.outbox.run()
+        desk.now += 2000
+    assert (desk.told.sent.count("1.SR"), desk.rows()["1.SR"].state) == (2, "unproven")
     desk.told.proofs.clear()
-    desk.told.kept.add("1.SR")  # it shows it now
-    desk.restart()
+    desk.told.outcomes.clear()  # what was hidden is deleted there
+    if status == 0x0111:
+        retry_subject(desk.settings, "case-1")
+    else:
+        desk.told.kept.add("1.SR")  # it shows it now
+        desk.restart()
     desk.outbox.run()
     assert desk.case() == CaseState.DELIVERED
+
+
+def test_an_object_in_another_study_is_no_proof_and_is_not_sent_again(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.told.proofs["1.SR"] = Proof.ELSEWHERE
+    for _ in range(5):
+        desk.outbox.run()
+        desk.now += 2000
+    assert (desk.told.sent.count("1.SR"), desk.case()) == (1, CaseState.UNPROVEN)
+    assert error_of(desk.rows()["1.SR"]) == "by word"
+
+
+def test_an_object_whose_study_was_corrected_while_it_waited_is_sent_into_the_new_one(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(tmp_path)
+    desk.told.outcomes["1.SR"] = classify(0x0110)  # it has it all the same
+    desk.outbox.run()
+    desk.told.proofs["1.SR"] = Proof.ELSEWHERE
+    desk.told.outcomes.clear()
+    desk.now += 2000
+    desk.outbox.run()
+    assert desk.told.sent.count("1.SR") == 2
+
+
+def test_an_object_whose_query_fails_is_not_sent_without_a_look(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.told.outcomes["1.SR"] = classify(0x0110)
+    desk.outbox.run()
+    desk.told.proofs["1.SR"] = Proof.FAILED
+    desk.now += 2000
+    desk.outbox.run()
+    assert desk.told.sent.count("1.SR") == 1 and error_of(desk.rows()["1.SR"]) == "by word"
+    desk.run_until(lambda: desk.case() == CaseState.UNDELIVERED)
+    assert desk.told.sent.count("1.SR") == 1
+    assert "given up after 3 attempts: by word" in error_of(desk.rows()["1.SR"])
 
 
 def test_a_warning_is_logged_by_its_code_alone(
@@ -365,8 +411,9 @@ def test_what_is_given_up_or_not_there_says_what_to_do(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.told.proofs["1.SR"] = Proof.ABSENT
     desk.outbox.run()
-    assert "Look into the destination's log" in error_of(desk.rows()["1.SR"])
+    assert "Look at the destination" in error_of(desk.rows()["1.SR"])
     desk.run_until(lambda: desk.case() == CaseState.UNDELIVERED)
+    assert "sent again" not in error_of(desk.rows()["1.SR"])
     assert error_of(desk.rows()["1.SR"]).endswith("Once the cause is mended: tandem retry.")
 
 
