@@ -244,17 +244,23 @@ def _querying(address: PacsAddress) -> Iterator[Callable[[InstanceRef], list[tup
     model = StudyRootQueryRetrieveInformationModelFind
     deadline = Deadline()
 
+    asks_availability = True
+
     def find(ref: InstanceRef) -> list[tuple[str, bool]]:
+        nonlocal asks_availability
+        try:
+            return ask(ref)
+        except PacsRejectedError:
+            if not asks_availability:
+                raise
+        asks_availability = False  # an archive may refuse keys that it does not know
+        return ask(ref)
+
+    def ask(ref: InstanceRef) -> list[tuple[str, bool]]:
         deadline.start(address.limit_s())
-        query = Dataset()
-        query.QueryRetrieveLevel = "IMAGE"
-        query.StudyInstanceUID = ref.study_uid
-        query.SeriesInstanceUID = ref.series_uid
-        query.SOPInstanceUID = ref.sop_instance_uid
-        query.InstanceAvailability = ""
         answers = []
         try:
-            for status, item in association.send_c_find(query, model):
+            for status, item in association.send_c_find(_keys(ref, asks_availability), model):
                 if not status or status.Status not in PENDING:
                     check_answer(address, status, Service.FIND)
                 # Read all answers: a release between answers is an abort for the other side.
@@ -268,6 +274,17 @@ def _querying(address: PacsAddress) -> Iterator[Callable[[InstanceRef], list[tup
 
     with associate(address, [(model, None)], deadline=deadline) as association:
         yield find
+
+
+def _keys(ref: InstanceRef, asks_availability: bool) -> Dataset:
+    query = Dataset()
+    query.QueryRetrieveLevel = "IMAGE"
+    query.StudyInstanceUID = ref.study_uid
+    query.SeriesInstanceUID = ref.series_uid
+    query.SOPInstanceUID = ref.sop_instance_uid
+    if asks_availability:
+        query.InstanceAvailability = ""
+    return query
 
 
 def _answer(item: Dataset | None, uid: str) -> tuple[str, bool] | None:

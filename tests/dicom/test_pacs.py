@@ -443,6 +443,25 @@ def test_the_archive_is_asked_whether_an_instance_is_available(
         assert find_instances(address, [ref]) == {ref.sop_instance_uid: found}
 
 
+def test_an_archive_that_refuses_the_key_of_availability_is_asked_without(
+    scp: Callable[..., PacsAddress], tmp_path: Path
+) -> None:
+    refs = [made_object(tmp_path / f"{n}.dcm") for n in range(2)]
+    asked: list[bool] = []
+
+    def answer(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
+        asked.append("InstanceAvailability" in event.identifier)
+        if asked[-1]:
+            yield 0xA900, None
+        else:
+            yield 0xFF00, event.identifier
+
+    model = (StudyRootQueryRetrieveInformationModelFind, ImplicitVRLittleEndian)
+    address = scp(kinds=[model], handlers=[(evt.EVT_C_FIND, answer)])
+    assert find_instances(address, refs) == {ref.sop_instance_uid: True for ref in refs}
+    assert asked == [True, False, False]
+
+
 def test_an_answer_of_a_byte_a_time_ends() -> None:
     with dripping(b"\x02\x00\x00\x00\x10\x00" + bytes(1000)) as port:
         address = PacsAddress(host="127.0.0.1", port=port, called_aet="X", timeout_s=0.2)
