@@ -86,6 +86,13 @@ def settle(
         _follow(tx, case, found, taken, coming, now)
 
 
+def has_other_scan(tx: Transaction, slide: SlideRow) -> bool:
+    """Return whether a block has another identified scan of a slide's stain."""
+    rows = tx.slides_of_block(slide.accession, slide.block) if slide.accession else []
+    others = (row for row in rows if row.id != slide.id and row.stain == slide.stain)
+    return any(row.state in _KNOWN for row in others)
+
+
 def supersede(tx: Transaction, old: SlideRow, new: SlideRow, code: str, now: float) -> None:
     """Let one slide take the place of another; the reason stays in the row."""
     params = {"slide": new.subject}

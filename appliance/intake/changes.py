@@ -14,16 +14,14 @@ from sqlalchemy.exc import OperationalError
 
 from appliance.domain import QuarantineReason
 from appliance.errors import TandemError
-from appliance.intake.block import leave_block, settle
+from appliance.intake.block import has_other_scan, leave_block, settle
 from appliance.intake.completeness import Signature
 from appliance.intake.content import lose_slide
-from appliance.intake.path_names import name_of, suffix_of
 from appliance.intake.said import keep_former
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import SlideRow, params_of, set_reason
 from appliance.ledger.transaction import Transaction
-from appliance.slides.files import may_be_dicom
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +30,7 @@ MOST_TOGETHER = 100
 NO_SIGNATURE = Signature(0, 0)
 """Signature of a change that keeps the row's."""
 LESS = "less"
-"""Parameter of a row: a slide that was read lost files since, and nothing came in their place."""
+"""Parameter of a row: a slide that was read lost files since, and what is left did not change."""
 READ = "read"
 """Parameter of the event by which a slide that was read arrives again: the bytes that were read."""
 Kind = Literal[
@@ -59,7 +57,8 @@ class Change:
     """A change of one slide; `slide` is the path of the slide that it is a part of, or is now.
 
     `recounted`: its files are as they were, and a former edition counted more of them. `channel`:
-    it is one of a set that cannot be read here.
+    it is one of a set that cannot be read here. `less`: its files are a part of those that it had
+    when it was seen as read, and none of them changed.
     """
 
     kind: Kind
@@ -67,6 +66,7 @@ class Change:
     signature: Signature = NO_SIGNATURE
     slide: str = ""
     detail: str = ""
+    less: bool = False
 
 
 def apply_changes(ledger: Ledger, changes: Sequence[Change], now: float) -> list[Change]:
@@ -130,7 +130,7 @@ def _apply(tx: Transaction, change: Change, now: float) -> None:
 
 def _take_back(tx: Transaction, row: SlideRow, change: Change, now: float) -> None:
     """Let a slide arrive again, whatever its state: facts of the former file no longer hold."""
-    is_less = _is_less(row, change.signature)
+    is_less = change.less
     if row.state != SlideState.ARRIVING:
         is_less = is_less and row.state == SlideState.READ
         keep_former(row)
@@ -143,12 +143,6 @@ def _take_back(tx: Transaction, row: SlideRow, change: Change, now: float) -> No
     elif not is_less:
         set_reason(row)
     _set_signature(tx, row, change.signature)
-
-
-def _is_less(row: SlideRow, now: Signature) -> bool:
-    """Return whether a slide of several files only lost some: it is smaller, and no newer."""
-    several = suffix_of(row.path) == ".mrxs" or may_be_dicom(name_of(row.path))
-    return several and now.size_bytes < row.size_bytes and now.modified_ns <= row.modified_ns
 
 
 OF_THE_ORDER = ("stat", "stat-off")
@@ -207,10 +201,11 @@ def _end_arrival(tx: Transaction, row: SlideRow, change: Change, now: float) -> 
 
 def _is_still_read(tx: Transaction, row: SlideRow, now: float) -> bool:
     """Let a slide be read again that was, and of which files were deleted since; return whether it
-    is one. Its results are of the bytes that it had.
+    is one. Its results are of the bytes that it had. Another scan of the slide that came meanwhile
+    has its place.
     """
     read = bytes_read(tx, row) if params_of(row).get(LESS) else ""
-    if not read:
+    if not read or has_other_scan(tx, row):
         return False
     set_reason(row)
     row.fingerprint = read

@@ -127,21 +127,24 @@ class Look:
         self.seen.add(slide.path)
         signature = slide.signature
         if row is None:
-            self._change("added", slide.path, signature)
+            self._change("added", slide)
             self._came[folder_of(slide.path)].append(slide.path)
         elif row.state != SlideState.ARRIVING.value:
             same = _is_of(row, signature)
             if not same and _is_of(row, former_signature(slide)):
                 same = True
                 if not row.gone:
-                    self._change("recounted", slide.path, signature)
+                    self._change("recounted", slide)
             if same and not row.gone:
                 self._pending.forget(slide.path)
+                self._pending.keep_read(slide, is_read=row.state == SlideState.READ.value)
                 return
-            self._change("came-back" if same else "changed", slide.path, signature)
+            self._change("came-back" if same else "changed", slide)
             self._came[folder_of(slide.path)].append(slide.path)
-        elif (row.size_bytes, row.modified_ns) != (signature.size_bytes, signature.modified_ns):
-            self._change("changed", slide.path, signature)
+        elif self._pending.is_other(slide) or (
+            (row.size_bytes, row.modified_ns) != (signature.size_bytes, signature.modified_ns)
+        ):
+            self._change("changed", slide)
         quiet = self._pending.quiet_seconds(slide, self._monotonic)
         if self._pending.is_due(slide, self._monotonic):
             self._due.append((slide, quiet))
@@ -197,15 +200,17 @@ class Look:
     def changes(self) -> list[Change]:
         """Check the quiet slides, and return all changes; reads files, and takes its time."""
         for slide, quiet in self._due:
-            if self._pending.is_whole(slide, self._monotonic):
-                self._change("arrived", slide.path, slide.signature)
-                continue
             wait_s = self._settings.patience_seconds
             if not slide.has_base:
                 wait_s = self._settings.series_patience_seconds
-            if quiet >= self._settings.stable_seconds + wait_s:
+            is_over = quiet >= self._settings.stable_seconds + wait_s
+            if not is_over and self._pending.is_less(slide):
+                continue  # what is left may be whole; more of it may be deleted
+            if self._pending.is_whole(slide, self._monotonic):
+                self._change("arrived", slide)
+            elif is_over:
                 if slide.has_base:
-                    self._change("not-whole", slide.path, slide.signature)
+                    self._change("not-whole", slide)
                 else:
                     self._changes.append(Change(kind="no-base", path=slide.path, detail=NO_BASE))
         return self._changes
@@ -217,8 +222,12 @@ class Look:
                 return
         self._changes.append(Change(kind="gone", path=path, detail=detail))
 
-    def _change(self, kind: Kind, path: str, signature: Signature) -> None:
-        self._changes.append(Change(kind=kind, path=path, signature=signature))
+    def _change(self, kind: Kind, slide: FoundSlide) -> None:
+        less = kind == "changed" and self._pending.is_less(slide)
+        if kind == "changed" and not less:
+            self._pending.keep_read(slide, is_read=False)
+        change = Change(kind=kind, path=slide.path, signature=slide.signature, less=less)
+        self._changes.append(change)
 
 
 def _is_of(row: Known, signature: Signature | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -54,6 +55,8 @@ class PendingSlides:
     def __init__(self, settings: Watch) -> None:
         self._settings = settings
         self._slides: dict[str, _Pending] = {}
+        # Hashes of the files of slides that were read: eight bytes a file.
+        self._read: dict[str, array[int]] = {}
 
     def __len__(self) -> int:
         return len(self._slides)
@@ -106,6 +109,21 @@ class PendingSlides:
         """Stop following a slide."""
         self._slides.pop(path, None)
 
+    def keep_read(self, slide: FoundSlide, *, is_read: bool) -> None:
+        """Remember the files of a slide that was read, where it has several."""
+        if is_read and len(slide.files) > 1:
+            self._read[slide.path] = array("q", _hashes(slide))
+        else:
+            self._read.pop(slide.path, None)
+
+    def is_less(self, slide: FoundSlide) -> bool:
+        """Return whether a slide that was read only lost files: the others are as they were."""
+        return set(_hashes(slide)) < set(self._read.get(slide.path, ()))
+
+    def is_other(self, slide: FoundSlide) -> bool:
+        """Return whether a slide that was read has files that it had not then, or all of them."""
+        return slide.path in self._read and not self.is_less(slide)
+
     def found_again(self) -> FoundAgain:
         """Look at the files of all unfinished slides."""
         slides, gone = list[FoundSlide](), list[str]()
@@ -130,6 +148,11 @@ class PendingSlides:
             return SLOW_LOOK_SECONDS
         due_s = [window_s - age_s for age_s in ages_s if age_s < window_s]
         return min([LOOK_SECONDS, *due_s])
+
+
+def _hashes(slide: FoundSlide) -> list[int]:
+    """Return a number for each file: its series, path, size and time."""
+    return [hash((slide.series, file)) for file in slide.files]
 
 
 def _head(path: str, size_bytes: int = HEAD_BYTES) -> _Head | None:

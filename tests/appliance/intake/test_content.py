@@ -136,6 +136,78 @@ def test_a_rescan_over_a_slide_whose_files_were_deleted_reopens_its_case(
         assert (lab.case().state, lab.case().score) == (CaseState.WAITING, "")
 
 
+@pytest.mark.parametrize("day", ["newer", "same", "older"])
+def test_a_rescan_that_came_while_files_were_deleted_keeps_its_result(
+    lab: Lab, tmp_path: Path, day: str
+) -> None:
+    folder, subject, scan = in_use(lab, tmp_path, "mrxs")
+    (folder / "d" / "Data0001.dat").unlink()
+    scan(100.0)
+    scanned_at = lab.slides()[subject].scanned_at / DAY_S
+    days = {"newer": 1.0, "same": 0.0, "older": -1.0}
+    rescan = lab.arrive("S26-1_A1_HER2_2", "rescan", day=scanned_at + days[day])
+    lab.deliver()
+    assert (lab.case().state, lab.case().score) == (CaseState.DELIVERED, "2+")
+    case = lab.case().subject
+    events = len(events_of(lab, case))
+    shutil.rmtree(folder / "d")
+    (folder / "d.mrxs").unlink()
+    for seconds in (101.0, 1e4):
+        scan(seconds)
+    states = {subject: SlideState.QUARANTINED, rescan: SlideState.READ}
+    assert {one: lab.slides()[one].state for one in states} == states
+    assert (lab.case().state, lab.case().score) == (CaseState.DELIVERED, "2+")
+    assert len(events_of(lab, case)) == events
+
+
+@pytest.mark.parametrize("files", ["mrxs", "dicom", "one file"])
+def test_other_files_under_the_name_of_a_read_slide_are_told(
+    lab: Lab, tmp_path: Path, files: str
+) -> None:
+    """They are older and smaller, and never whole: not what is left of the former ones."""
+    folder, subject, scan = in_use(lab, tmp_path, files)
+    if files == "mrxs":
+        shutil.rmtree(folder / "d")
+        (folder / "d").mkdir()
+        (folder / "d" / "Slidedat.ini").write_bytes(b"[DATAFILE]")
+    else:
+        for path in (folder / "d").iterdir():
+            path.unlink()
+        base = write_instance(folder / "d" / "0.dcm", tiles=2, series="1.2.3.999")
+        base.write_bytes(base.read_bytes()[:-200])
+    for path in (folder / "d").iterdir():
+        os.utime(path, (OLD_S - 100, OLD_S - 100))
+    for seconds in (100.0, 1e4):
+        scan(seconds)
+    row = lab.slides()[subject]
+    assert (row.state, row.fingerprint) == (SlideState.ARRIVED, "")
+    assert params_of(row)["detail"] == "never-finished"
+
+
+@pytest.mark.parametrize("name", ["1.dcm", "2.dcm"])
+def test_what_is_left_of_a_read_slide_is_whole_only_after_the_patience(
+    lab: Lab, tmp_path: Path, name: str
+) -> None:
+    folder, subject, scan = in_use(lab, tmp_path, "dicom")
+    (folder / "d" / name).unlink()
+    for seconds in (100.0, 116.0, 160.0):
+        scan(seconds)
+    assert lab.slides()[subject].state == SlideState.ARRIVING
+    shutil.rmtree(folder / "d")
+    for seconds in (161.0, 1e4):
+        scan(seconds)
+    assert lab.slides()[subject].state == SlideState.READ
+    assert (lab.case().state, lab.case().score) == (CaseState.DELIVERED, "2+")
+
+
+def test_a_series_that_a_person_made_smaller_is_read_again(lab: Lab, tmp_path: Path) -> None:
+    folder, subject, scan = in_use(lab, tmp_path, "dicom")
+    (folder / "d" / "2.dcm").unlink()
+    for seconds in (100.0, 116.0, 300.0):
+        scan(seconds)
+    assert lab.slides()[subject].state == SlideState.ARRIVED
+
+
 OLD_S = 1_700_000_000
 
 
@@ -149,7 +221,7 @@ def in_use(lab: Lab, folder: Path, files: str) -> tuple[Path, str, Callable[[flo
         for name in ("Slidedat.ini", "Index.dat", "Data0000.dat", "Data0001.dat"):
             (data / name).write_bytes(bytes(100))
     else:
-        for level in range(3):
+        for level in range(1 if files == "one file" else 3):
             write_instance(data / f"{level}.dcm", tiles=4 >> level, resampled=level > 0)
     for path in scans.rglob("*"):
         os.utime(path, (OLD_S, OLD_S))
