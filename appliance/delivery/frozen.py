@@ -37,15 +37,18 @@ def signature(path: Path) -> Signature:
     Raises
     ------
     SlideError
-        VANISHED, if a file is gone.
+        VANISHED, if a file is gone; UNREADABLE, if the right to read one is missing.
     OSError
         If the file system fails.
     """
     try:
         return tuple(_file_signature(file) for file in slide_files(path))
-    except FileNotFoundError as err:
+    except (FileNotFoundError, NotADirectoryError) as err:
         gone = daemons_path(path)
         raise SlideError(QuarantineReason.VANISHED, "a file of it is gone", gone) from err
+    except PermissionError as err:
+        detail = "a file or folder of it may not be read by Tandem's user"
+        raise SlideError(QuarantineReason.UNREADABLE, detail) from err
 
 
 def _file_signature(file: Path) -> tuple[int, int, int, int]:

@@ -220,14 +220,18 @@ def _judge(job: Job, settings: Settings) -> JudgedCase | FailedCase:
     case: JudgedCase | FailedCase
     try:
         case = judge_case(files, results, settings, report)
-    except TandemError as problem:
+    except (TandemError, OSError) as problem:
         case = FailedCase(
             patient=files.truth.stem,
             score=CLASS_NAMES.index(truth["score"]),
-            problem=str(problem),
+            problem=(
+                f"{type(problem).__name__}: {problem.strerror}"
+                if isinstance(problem, OSError)
+                else str(problem)
+            ),
             facts=group_facts(truth),
         )
-        if isinstance(problem, TransientError):
+        if isinstance(problem, TransientError | OSError):
             return case  # not kept: another run may succeed
     if job.key and _still(job, settings):
         save_result(job.folder, job.key, case)

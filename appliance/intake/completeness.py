@@ -44,6 +44,10 @@ def is_rounded(one_ns: int, other_ns: int) -> bool:
     )
 
 
+UNTIL_PATIENCE = frozenset({SAKURA_SUFFIX})
+"""Suffixes, in lower case, of slides that may be whole after each write, and grow on."""
+
+
 def is_whole(path: Path, files: list[Path]) -> bool:
     """Return whether the files hold all that their index lists.
 
@@ -74,7 +78,13 @@ def _tiff_is_whole(path: Path) -> bool:
 
 
 def _sqlite_is_whole(path: Path) -> bool:
-    """Return whether a database has all pages that its head counts (sqlite.org/fileformat.html)."""
+    """Return whether a database has all pages that its head counts (sqlite.org/fileformat.html).
+
+    While it is written, a journal lies beside it.
+    """
+    journals = (path.with_name(f"{path.name}{end}") for end in ("-wal", "-journal"))
+    if any(journal.exists() and journal.stat().st_size for journal in journals):
+        return False
     with open_untouched(path) as stream:
         head = stream.read(100)
     if len(head) < 100 or not head.startswith(b"SQLite format 3\0"):

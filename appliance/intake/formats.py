@@ -72,9 +72,18 @@ def channels_of(path: str) -> set[str]:
     """
     try:
         with open_untouched(path) as stream:
-            text = decoded(stream.read(MOST_SET_BYTES))
-    except (OSError, ValueError):
+            data = stream.read(MOST_SET_BYTES)
+    except OSError:
         return set()
+    try:
+        names = _names(path, decoded(data))
+    except ValueError:
+        names = set()
+    # Of other code pages the names in ASCII are read, and a lone NUL is no UTF-16.
+    return names or _names(path, data.replace(b"\0", b"").decode("utf-8", "replace"))
+
+
+def _names(path: str, text: str) -> set[str]:
     if path.lower().endswith(".afi"):
         names = [html.unescape(name) for name in re.findall(r"(?i)<Path>([^<]*)</Path>", text)]
     else:

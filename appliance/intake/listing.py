@@ -67,6 +67,8 @@ class Listing:
         """Folders that were listed."""
         self.unreadable: set[str] = set()
         """Folders that could not be listed."""
+        self.broken: set[str] = set()
+        """Links that lead nowhere."""
         self.channels: set[str] = set()
         """Files that are channels of a set, which cannot be read here."""
         self.formats: Counter[str] = Counter()
@@ -151,7 +153,8 @@ class Listing:
                 elif entry.is_symlink() and entry.is_dir():
                     self._links.append((entry.path, root))
             except OSError:  # gone, or not readable, since it was listed
-                continue
+                if entry.is_symlink():
+                    self.broken.add(entry.path)
         return folder, below
 
     def _take(self, folder: Folder, entry: os.DirEntry[str], root: str) -> None:

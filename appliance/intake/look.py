@@ -8,13 +8,13 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from appliance.intake.changes import Change, Kind
-from appliance.intake.completeness import Signature, is_rounded
+from appliance.intake.completeness import UNTIL_PATIENCE, Signature, is_rounded
 from appliance.intake.found import FoundSlide, former_signature
 from appliance.intake.known import Known
 from appliance.intake.listing import Listing
-from appliance.intake.path_names import folder_of, is_below
+from appliance.intake.path_names import folder_of, is_below, suffix_of
 from appliance.intake.pending import PendingSlides
-from appliance.intake.presence import KnownFolders, is_away, is_broken_link, root_of
+from appliance.intake.presence import KnownFolders, is_away, leads_away, root_of
 from appliance.intake.series import Specimen
 from appliance.ledger.lifecycle import SlideState
 from appliance.settings.intake import Watch
@@ -173,7 +173,7 @@ class Look:
                 self._changes.append(Change(kind="channel", path=path))
             elif root is None:
                 self._gone(path, "it lies outside the watched folders")
-            elif os.path.lexists(path) and not (_is_hidden(path, listing) or is_broken_link(path)):
+            elif os.path.lexists(path) and not (_is_hidden(path, listing) or leads_away(path)):
                 self._gone(path, "it is left out, or no file")
             elif not (
                 root in away
@@ -204,7 +204,8 @@ class Look:
             if not slide.has_base:
                 wait_s = self._settings.series_patience_seconds
             is_over = quiet >= self._settings.stable_seconds + wait_s
-            if not is_over and self._pending.is_less(slide):
+            may_change = suffix_of(slide.path) in UNTIL_PATIENCE or self._pending.is_less(slide)
+            if may_change and not is_over:
                 continue  # what is left may be whole; more of it may be deleted
             if self._pending.is_whole(slide, self._monotonic):
                 self._change("arrived", slide)

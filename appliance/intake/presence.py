@@ -88,7 +88,8 @@ def is_away(path: str, watch: Watch, known: KnownFolders, *, unknown: bool = Tru
     A file is gone for good when the folder in which it lay can be listed, and is the one that it
     was. `unknown` is the answer for an empty folder of which nothing is known. With it, an empty
     watched folder is away in any case. A file that lies in no watched folder is away with any. A
-    link that leads nowhere stands for what is away: mount points may go with their mount.
+    link to a folder that leads nowhere stands for what is away: mount points may go with their
+    mount. So does one to a file, but for `leads_away`.
     """
     root = root_of(path, watch)
     of_root = KnownFolders(None) if unknown else known
@@ -98,7 +99,7 @@ def is_away(path: str, watch: Watch, known: KnownFolders, *, unknown: bool = Tru
     if root is None:
         return False
     folder = folder_of(path)
-    if is_broken_link(path):
+    if leads_away(path):
         return True
     while folder != root:
         try:
@@ -117,6 +118,20 @@ def is_away(path: str, watch: Watch, known: KnownFolders, *, unknown: bool = Tru
 def is_broken_link(path: str) -> bool:
     """Return whether a path is a link to what is not there."""
     return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114  text
+
+
+def leads_away(path: str) -> bool:
+    """Return whether a path is a link to a file that is away; one that was deleted is not.
+
+    A file was deleted where the folder in which it lay can be listed, and holds others.
+    """
+    if not is_broken_link(path):
+        return False
+    try:
+        with os.scandir(folder_of(os.path.realpath(path))) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return True
 
 
 def root_of(path: str, watch: Watch) -> str | None:

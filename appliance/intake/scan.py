@@ -215,7 +215,9 @@ class FolderScan:
             log.error("the scanner's folder %s", _AWAY.get(why) or _UNREADABLE % why)
         if any(root not in away for root in before.away):
             log.info("a scanner's folder is back")
-        unreadable = len(listing.unreadable)
+        # A link behind which slides were seen leads to a mount point that is gone.
+        broken = {path for path in listing.broken if path in self._presence}
+        unreadable = len(listing.unreadable | broken)
         if unreadable > before.unreadable_folders:
             log.warning(
                 "%d folders below the scanner's folder cannot be listed; may Tandem's user read "

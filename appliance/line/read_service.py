@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from appliance.delivery.frozen import signature
 from appliance.domain import Stain
 from appliance.errors import (
     SettingsError,
@@ -36,7 +37,6 @@ from appliance.line.slide_opinions import asked_of, opinions_on
 from appliance.settings.read_service import ReadService
 from appliance.settings.secrets import handed_over
 from appliance.settings.settings import Settings
-from appliance.slides.files import slide_files
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -317,7 +317,7 @@ class _Service:
     def _in_child(self, path: Path, stain: Stain, work: Path) -> dict[str, Any]:
         lanes = self._settings.lanes
         try:
-            gib = sum(file.stat().st_size for file in slide_files(path)) / 2**30
+            gib = sum(size for size, *_ in signature(path)) / 2**30
             limits = Limits(
                 deadline_s=lanes.deadline_factor * (_DEADLINE_S + _DEADLINE_S_PER_GIB * gib),
                 silent_s=lanes.silent_seconds,

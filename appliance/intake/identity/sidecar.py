@@ -78,14 +78,16 @@ def slides_beside(slide: Path) -> list[str]:
         names = os.listdir(slide.parent)  # noqa: PTH208  only names
     except PermissionError:  # as in `_sidecars`
         return []
+    stem = _stem(found[0].name).casefold()
+    others = (slide.with_name(name) for name in names if name != slide.name)
     alike = [
-        name
-        for name in names
-        if name != slide.name
-        and Path(name).suffix.lower() in SLIDE_SUFFIXES
-        and _composed(name).casefold().startswith(_stem(found[0].name).casefold())
+        path
+        for path in others
+        if path.suffix.lower() in SLIDE_SUFFIXES
+        and stem in {own.casefold() for own in _own_stems(path)}
+        and path.is_file()
     ]
-    return sorted(name for name in alike if found[0] in _sidecars(slide.with_name(name)))
+    return sorted(path.name for path in alike if found[0] in _sidecars(path))
 
 
 def require_header_agrees(slide: Path, mpp: float, stated: float) -> None:
@@ -144,7 +146,7 @@ def _sidecars(slide: Path) -> list[Path]:
     letters may be composed or not, and Windows does not heed their case. A name in another case
     counts where no other file of the folder has it.
     """
-    stems = {_composed(name) for name in (slide.stem, slide.stem.removesuffix(".ome"), slide.name)}
+    stems = _own_stems(slide)
     try:
         names = os.listdir(slide.parent)  # noqa: PTH208  only names
     except (FileNotFoundError, NotADirectoryError):
@@ -160,6 +162,11 @@ def _sidecars(slide: Path) -> list[Path]:
         taken = _stems_of(set(names) - set(found)) if alike else set()
         mine = [name for name, stem in alike.items() if stem not in taken]
     return [path for name in sorted(mine) if (path := slide.with_name(name)).is_file()]
+
+
+def _own_stems(slide: Path) -> set[str]:
+    """Return the names that a sidecar of a slide may have, without its end."""
+    return {_composed(name) for name in (slide.stem, slide.stem.removesuffix(".ome"), slide.name)}
 
 
 def _stem(name: str) -> str:

@@ -17,7 +17,8 @@ FOLDERS: Words = {
     "marker": "{folder} lacks the file {marker}, which watch.marker requires. Mount the share.",
     OTHER: "{folder} cannot be listed ({code}). Give Tandem's user the right to read it.",
     "unreadable-folders": (
-        "{count} folders below it cannot be listed. Give Tandem's user the right to read them."
+        "{count} folders below it cannot be listed. Give Tandem's user the right to read them; "
+        "mount what a link leads to, or remove the link."
     ),
     "formats": _formats,
 }

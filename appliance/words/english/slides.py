@@ -19,7 +19,7 @@ QUARANTINE: Words = {
         "The stated resolution lies outside 0.1-1.1 µm per pixel, or does not fit the objective."
     ),
     "anisotropic": "The stated resolution differs between width and height.",
-    "sidecar": "The sidecar beside the slide cannot be read.",
+    "sidecar": "The sidecar beside the slide cannot be read, or may be of another slide.",
     "unknown-stain": "Neither the header nor the file name tells a stain that Tandem knows.",
     "no-accession": (
         "Neither the header, the barcode nor the file name holds an accession number."
@@ -70,7 +70,10 @@ REMEDIES: Words = {
         "Export it with square pixels. If only the header is wrong: set the resolution in a "
         "sidecar file NAME.tandem.toml (mpp = 0.25), then: tandem retry."
     ),
-    "sidecar": "Correct the line of the sidecar that is named, then: tandem retry.",
+    "sidecar": (
+        "Correct the line of the sidecar that is named, or rename the sidecar for its slide, then: "
+        "tandem retry."
+    ),
     "unknown-stain": (
         "Rename the export to ACCESSION_BLOCK_STAIN, or add the lab's word for the stain to"
         " [identify.stains] in the settings, then: tandem retry."

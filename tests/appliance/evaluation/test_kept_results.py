@@ -47,6 +47,21 @@ def test_a_pair_of_which_a_folder_is_missing_stops_no_evaluation(tmp_path: Path)
     assert len(file_facts(CaseFiles(he=he, ihc=ihc, truth=truth))) == len(without) + 1 == 4
 
 
+def test_a_pair_whose_file_cannot_be_opened_fails_by_itself_and_is_not_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "pair"
+    folder.mkdir()
+    truth = tmp_path / "truth.json"
+    needed = {"score": "0", "masks_mpp": 1, "classes_mpp": 1, "percent": {}}
+    truth.write_text(json.dumps(needed))
+    slide = tmp_path / f"{'x' * 300}.svs"  # no file system has such a name
+    files = CaseFiles(he=slide, ihc=slide, truth=truth)
+    job = pairs.Job(name="pair", folder=folder, files=files, key="k")
+    case = pairs._work(job, Settings(state_dir=tmp_path / "state"))
+    assert isinstance(case, FailedCase)
+    assert case.problem == "OSError: File name too long"
+    assert not (folder / RESULT_NAME).exists()
+
+
 def test_a_result_comes_back_bit_for_bit(tmp_path: Path) -> None:
     case = a_judged_case(review=("little-tumor", "borderline"), wrong_tiles=3)
     save_result(tmp_path, "k", case)

@@ -21,6 +21,7 @@ from fixtures.site import PATIENCE_S, WINDOW_S, Site
 
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
+from appliance.intake.completeness import is_whole
 from appliance.intake.report import read_report
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import SlideRow
@@ -136,6 +137,19 @@ def test_a_set_is_read_as_windows_writes_it(site: Site, encoding: str) -> None:
     assert set(site.run()) == {"S26-1_A1_HE.svs"}
 
 
+@pytest.mark.parametrize(("encoding", "folder"), [("cp932", "スキャン"), ("cp1250", "Pošť")])
+def test_names_of_a_set_in_another_code_page_are_read_where_they_are_ascii(
+    site: Site, encoding: str, folder: str
+) -> None:
+    touch(site.scans, "S26-1_DAPI.ndpi", "S26-1_FITC.svs", "S26-2_CY5.svs", "S26-1_A1_HE.svs")
+    text = f"NoImages=1\r\nImage0=D:\\{folder}\\S26-1_DAPI.ndpi\r\n"
+    (site.scans / "a.ndpis").write_bytes(text.encode(encoding))
+    text = f"<Path>D:\\{folder}\\S26-1_FITC.svs</Path>"
+    (site.scans / "a.afi").write_bytes(text.encode(encoding))
+    (site.scans / "b.afi").write_bytes(b"<Path>S26-2_CY5.svs</Path>\r\n\0")
+    assert set(site.run()) == {"S26-1_A1_HE.svs"}
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -215,7 +229,24 @@ def test_a_slide_of_sakura_is_whole_with_all_its_pages(site: Site) -> None:
         slide.write_bytes(part)
         assert site.arrive() == {slide.name: "arriving"}
     slide.write_bytes(whole)
-    assert site.arrive() == {slide.name: "arrived"}
+    # Each write leaves a whole database: the next one may be to come.
+    assert site.arrive() == {slide.name: "arriving"}
+    assert site.run(PATIENCE_S) == {slide.name: "arrived"}
+    assert site.rows()[slide.name].params == "{}"  # not as one that is not whole
+
+
+@pytest.mark.parametrize("end", ["-wal", "-journal"])
+def test_a_slide_of_sakura_beside_its_journal_is_not_whole(tmp_path: Path, end: str) -> None:
+    slide = tmp_path / "S26-1_A1_HE.svslide"
+    database = sqlite3.connect(slide)
+    database.execute(f"PRAGMA journal_mode={'WAL' if end == '-wal' else 'PERSIST'}")
+    database.execute("CREATE TABLE t (b)")
+    database.commit()
+    assert (tmp_path / f"{slide.name}{end}").stat().st_size
+    assert not is_whole(slide, [slide])
+    database.close()
+    (tmp_path / f"{slide.name}{end}").unlink(missing_ok=True)
+    assert is_whole(slide, [slide])
 
 
 def test_a_slidedat_that_is_larger_than_openslide_takes_is_not_parsed(

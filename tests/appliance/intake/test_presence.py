@@ -135,6 +135,35 @@ def test_a_link_to_a_mount_point_that_is_gone_blames_no_slide(site: Site, what: 
     assert blamed(site, link / "S26-0_A1_HE.svs")
 
 
+def test_a_link_whose_target_was_deleted_is_gone(site: Site) -> None:
+    kept = site.scans.with_name("kept")
+    fill(kept)
+    for path in kept.iterdir():
+        (site.scans / path.name).symlink_to(path)
+    site.run()
+    gone = kept / "S26-0_A1_HE.svs"
+    gone.unlink()
+    assert blamed(site, site.scans / gone.name)
+    assert site.run(1)[gone.name] == "quarantined"
+    assert site.rows()[gone.name].reason == "vanished"
+
+
+def test_a_link_to_a_folder_that_is_gone_is_told(site: Site) -> None:
+    media = site.scans.with_name("media") / "scanner1"
+    fill(media)
+    (site.scans / "scanner1").symlink_to(media)
+    (site.scans / "latest").symlink_to(media.with_name("nowhere"))  # no slides were seen there
+    site.run()
+    assert site.scan.report.unreadable_folders == 0
+    media.rename(media.with_name("away"))
+    for _ in range(2):
+        site.run(1)
+        assert site.scan.report.unreadable_folders == 1
+    (site.scans / "scanner1").unlink()
+    site.run(1)
+    assert site.scan.report.unreadable_folders == 0
+
+
 def test_a_folder_without_its_marker_is_away(site: Site) -> None:
     site.start(marker="this is the scanner")
     fill(site.scans)

@@ -111,6 +111,8 @@ def test_a_slide_in_the_wrong_slot_or_no_slide_is_told_not_read(
     assert status == 400 and "take HE or HER2" in answer["error"]
     status, answer = site.post(b"no slide", "?name=a.svs&stain=HE")
     assert status == 422 and answer["error"].startswith("unreadable: The file is not a slide")
+    status, answer = site.post(b"index alone", "?name=a.mrxs&stain=HE")
+    assert status == 422 and answer["error"].startswith("vanished: ")
     assert site.left() == []
 
 

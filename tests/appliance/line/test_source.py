@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -257,6 +259,32 @@ def test_an_mrxs_slide_is_compared_with_its_folder(settings: Settings, tmp_path:
     data.write_bytes(bytes(1001))
     with pytest.raises(SourceChangedError):
         identify_slide(index, settings, None, whole)
+
+
+@pytest.mark.parametrize("how", ["missing", "a file", "closed"])
+def test_an_mrxs_slide_whose_folder_cannot_be_read_is_told(
+    settings: Settings, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = tmp_path / "S26-1_A1_HE.mrxs"
+    index.write_bytes(b"index")
+    folder = index.with_suffix("")
+    if how == "a file":
+        folder.touch()
+    elif how == "closed":
+        folder.mkdir()
+
+        def scandir(path: str | Path) -> Any:
+            if Path(path) == folder:  # root may enter any folder
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return real(path)
+
+        real = os.scandir
+        monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(SlideError) as caught:
+        identify_slide(index, settings)
+    reason = QuarantineReason.UNREADABLE if how == "closed" else QuarantineReason.VANISHED
+    assert caught.value.reason is reason
+    assert "S26-1" not in caught.value.detail
 
 
 def test_what_is_damaged_and_stays_so_is_damage(settings: Settings, slide: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import unicodedata
 from pathlib import Path
 
@@ -16,7 +17,13 @@ from tifffile import TiffWriter
 
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
-from appliance.intake.identity.sidecar import Sidecar, has_sidecar, read_sidecar, sidecar_path
+from appliance.intake.identity.sidecar import (
+    Sidecar,
+    has_sidecar,
+    read_sidecar,
+    sidecar_path,
+    slides_beside,
+)
 from appliance.line.analyze_slide import identify_slide, open_facts
 from appliance.settings.settings import Settings
 
@@ -202,6 +209,22 @@ def test_a_resolution_beside_two_slides_is_not_taken_against_a_header(tmp_path: 
     sidecar.rename(tmp_path / f"{NAME}.svs.tandem.toml").write_text("mpp = 0.5")
     assert open_facts(slide).mpp == 0.5
     assert read_sidecar(other) == Sidecar()
+
+
+def test_slides_beside_are_files_and_found_with_few_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = tmp_path / "S26-1.svs"
+    names = ["S26-1.svs", "S26-1.ome.tif", "s26-1.ndpi", *(f"S26-1{i}.svs" for i in range(50))]
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "S26-1.tif").mkdir()
+    (tmp_path / "S26-1.tandem.toml").write_text("mpp = 0.5")
+    looks = []
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: looks.append(path) or listdir(path))
+    assert slides_beside(slide) == ["S26-1.ome.tif"]
+    assert len(looks) <= 5  # not one for each file of the folder
 
 
 @pytest.mark.parametrize("suffix", [".svs", ".mrxs", ".dcm"])
