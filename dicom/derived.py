@@ -15,8 +15,6 @@ MANUFACTURER = "Tandem"
 DEVICE_NAME = "Tandem HER2"
 SERIAL = "1"
 FIRST_SERIES_NUMBER = 100
-LAST_SERIES_NUMBER = 2**31 - 1
-"""Largest number of the representation IS."""
 
 LABEL_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 """Characters of a code string (PS3.5 6.2) that a label uses."""
@@ -56,13 +54,6 @@ def stamp(dataset: Dataset, base: Dataset, created: datetime) -> None:
     for keyword in ("ContentTime", "InstanceCreationTime", "SeriesTime"):
         if keyword in dataset or keyword == "ContentTime":
             setattr(dataset, keyword, time)
-
-
-def series_number(base: Dataset, offset: int = 0) -> int:
-    """Return the number of a series of overlays, by that of the slide (`base`), which may be any
-    number."""
-    number = FIRST_SERIES_NUMBER + offset + int(base.get("SeriesNumber") or 1)
-    return min(max(number, 1), LAST_SERIES_NUMBER)
 
 
 def observer_uid(software: str, installation: str) -> str:

@@ -17,7 +17,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom import codes
-from dicom.derived import CREATOR, MANUFACTURER, SERIAL, finish, series_number
+from dicom.derived import CREATOR, FIRST_SERIES_NUMBER, MANUFACTURER, SERIAL, finish
 from dicom.errors import ObjectError
 from dicom.placement import axes_mm, px_per_value, spacing_mm
 from dicom.study import SH_LENGTH
@@ -145,7 +145,7 @@ def _made_by_highdicom(
             source_images=[base],
             pixel_array=frames,
             series_instance_uid=deterministic_uid(*seed, "series"),
-            series_number=series_number(base, series_offset),
+            series_number=FIRST_SERIES_NUMBER + series_offset + int(base.get("SeriesNumber") or 1),
             sop_instance_uid=deterministic_uid(*seed, "instance", str(number)),
             instance_number=number,
             manufacturer=MANUFACTURER,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from math import isfinite
 from typing import Any
@@ -26,6 +26,7 @@ from pydicom.tag import BaseTag
 from pydicom.valuerep import MAX_VALUE_LEN, STR_VR_REGEXES, PersonName
 
 from dicom.characters import ASCII_TEXTS, CONTROL, ONE_TEXT, PER_FRAME, TEXTS, items_of, vr_of
+from dicom.required import lacks_specimen_uid
 from dicom.times import is_zone
 from dicom.uids import is_uid
 
@@ -39,8 +40,6 @@ WHOLE = (
 """Further attributes that are left out rather than shortened: a part of one is another one."""
 NAMING = ("CodeValue", "CodingSchemeDesignator", "PatientID", "ReferencedSOPInstanceUID")
 """Attributes without which an item of a sequence names nothing."""
-DERIVED = ("SpecimenUID",)
-"""Attributes that are left out, and that results state anew (`dicom.required`)."""
 SEXES = ("", "F", "M", "O")
 """Defined terms of PatientSex (PS3.3 C.7.1.1)."""
 GROUP_LENGTH, GROUPS, COMPONENTS = 64, 3, 5
@@ -84,9 +83,15 @@ def make_legal(header: Dataset) -> tuple[Flaw, ...]:
     and numbers that cannot be read, are left out. Dates with separators lose these. Texts and names
     that are too long are shortened, control characters are removed, and of several values where one
     is allowed the first stays. Wrong `IDENTIFIERS` of the header itself stay: callers refuse it.
+    A wrong UID of a specimen counts as corrected where results state another one.
     """
     with disable_value_validation():
-        return tuple(dict.fromkeys(_flaws(header)))
+        flaws = tuple(dict.fromkeys(_flaws(header)))
+        if lacks_specimen_uid(header):
+            return flaws
+    return tuple(
+        replace(each, done=CORRECTED) if each.keyword == "SpecimenUID" else each for each in flaws
+    )
 
 
 def _flaws(dataset: Dataset, *, in_item: bool = False) -> Iterator[Flaw]:
@@ -167,8 +172,7 @@ def _corrected(dataset: Dataset, tag: BaseTag, vr: str, words: list[str]) -> Fla
 def _left_out(dataset: Dataset, tag: BaseTag) -> Flaw:
     # Of type 2 in some modules: an empty value is allowed wherever none is needed.
     dataset[tag] = DataElement(tag, vr_of(dataset.get_item(tag)), None)
-    keyword = keyword_for_tag(tag)
-    return Flaw(keyword, _name(tag), CORRECTED if keyword in DERIVED else LEFT_OUT)
+    return Flaw(keyword_for_tag(tag), _name(tag), LEFT_OUT)
 
 
 def _is_single(tag: BaseTag) -> bool:

@@ -118,8 +118,8 @@ class ReportFacts:
         The issuer of the header's accession stands beside any accession, as an earlier edition
         wrote it.
     described_as_before
-        The report is about the first specimen of the header, whosever it is, and its parametric
-        maps are of slide microscopy, as an earlier edition wrote it.
+        The report is about the first of several specimens in the header, whosever it is, and its
+        parametric maps are of slide microscopy, as an earlier edition wrote it.
     """
 
     accession: str

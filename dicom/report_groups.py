@@ -123,8 +123,8 @@ def _whole_slide(sr: Any, facts: ReportFacts, slides: Slides, uid_seed: str, sof
 
 def _whose(facts: ReportFacts, target: Dataset) -> Iterator[tuple[Code, str]]:
     """Yield the accession of the case where the slide's header states none, or another one; and the
-    block, by the header where the specimen on the slide was sampled from it, else as identified
-    where the header describes others alone."""
+    block, where the header tells that the specimen on the slide was sampled from it, or describes
+    several and none by an identifier of the block."""
     if facts.as_before:
         return
     if facts.accession and facts.accession != str(target.get("AccessionNumber") or ""):

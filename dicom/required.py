@@ -10,36 +10,76 @@ from collections.abc import Iterator
 from pydicom import Dataset
 from pydicom.datadict import dictionary_description
 
+from dicom.derived import FIRST_SERIES_NUMBER
 from dicom.uids import deterministic_uid
 
 _OF_CONTAINER = ("IssuerOfTheContainerIdentifierSequence", "ContainerTypeCodeSequence")
 _OF_SPECIMEN = ("IssuerOfTheSpecimenIdentifierSequence", "SpecimenPreparationSequence")
 """Sequences of type 2: there, though they may be empty."""
 _OF_LOSSY = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
+_LARGEST = 2**31 - 1
+"""Largest number of the representation IS."""
+_FIRST_SERIES, _LAST_SERIES = 1 - FIRST_SERIES_NUMBER, _LARGEST - FIRST_SERIES_NUMBER - 255
+"""Series numbers of a slide by which each of its overlays gets a number that DICOM allows."""
 
 
-def fill_required(header: Dataset) -> None:
+def fill_required(header: Dataset) -> str:
     """Fill in place what follows from a header that `make_legal` corrected, and make nothing up.
 
     Sequences of type 2 become empty ones. A specimen without UID gets one of study, container and
-    its own identifier. Other IDs of the patient without an ID are left out.
+    its own identifier, or its place where there are several. Other IDs of the patient without an ID
+    are left out. A series number by which overlays would have none is replaced by the next one.
+    Return what was changed, in words that enter UIDs; empty for nothing.
     """
-    container = str(header.get("ContainerIdentifier") or "")
-    for keyword in _OF_CONTAINER:
-        if keyword not in header:
-            setattr(header, keyword, [])
-    for specimen in header.get("SpecimenDescriptionSequence") or []:
-        names = container, str(specimen.get("SpecimenIdentifier") or "")
-        if not specimen.get("SpecimenUID") and any(names):
-            of_study = str(header.StudyInstanceUID)
-            specimen.SpecimenUID = deterministic_uid("specimen", of_study, *names)
-        for keyword in _OF_SPECIMEN:
-            if keyword not in specimen:
-                setattr(specimen, keyword, [])
+    filled = [_empty(header, keyword) for keyword in _OF_CONTAINER]
+    specimens = header.get("SpecimenDescriptionSequence") or []
+    for place, specimen in enumerate(specimens):
+        if not specimen.get("SpecimenUID") and _is_named(specimen, header):
+            names = _names(specimen, header)
+            if not names[1] and len(specimens) > 1:
+                names = *names, str(place)
+            specimen.SpecimenUID = deterministic_uid(
+                "specimen", str(header.StudyInstanceUID), *names
+            )
+            filled.append(f"SpecimenUID {specimen.SpecimenUID}")
+        filled += (_empty(specimen, keyword) for keyword in _OF_SPECIMEN)
     if others := header.get("OtherPatientIDsSequence"):
-        header.OtherPatientIDsSequence = [each for each in others if each.get("PatientID")]
-        if not header.OtherPatientIDsSequence:
+        kept = [each for each in others if each.get("PatientID")]
+        if len(kept) < len(others):
+            filled.append(f"OtherPatientIDsSequence {len(kept)}")
+            header.OtherPatientIDsSequence = kept
+        if not kept:
             del header.OtherPatientIDsSequence
+    number = int(header.get("SeriesNumber") or 1)
+    if number != (near := min(max(number, _FIRST_SERIES), _LAST_SERIES)):
+        header["SeriesNumber"].value = near
+        filled.append(f"SeriesNumber {near}")
+    return "|".join(filter(None, filled))
+
+
+def lacks_specimen_uid(header: Dataset) -> bool:
+    """Return whether a specimen has no UID, nor an identifier or container to make one of."""
+    return not all(
+        each.get("SpecimenUID") or _is_named(each, header)
+        for each in header.get("SpecimenDescriptionSequence") or []
+    )
+
+
+def _names(specimen: Dataset, header: Dataset) -> tuple[str, ...]:
+    found = header.get("ContainerIdentifier"), specimen.get("SpecimenIdentifier")
+    return tuple(str(each or "") for each in found)
+
+
+def _is_named(specimen: Dataset, header: Dataset) -> bool:
+    return any(_names(specimen, header))
+
+
+def _empty(dataset: Dataset, keyword: str) -> str:
+    """Make a missing sequence an empty one; return its keyword where it was missing."""
+    if keyword in dataset:
+        return ""
+    setattr(dataset, keyword, [])
+    return keyword
 
 
 def told_lacking(header: Dataset) -> Iterator[str]:
@@ -52,6 +92,8 @@ def told_lacking(header: Dataset) -> Iterator[str]:
     specimens = header.get("SpecimenDescriptionSequence") or []
     if not all(each.get("SpecimenIdentifier") for each in specimens):
         lacking.append("SpecimenIdentifier")
+    if lacks_specimen_uid(header):
+        lacking.append("SpecimenUID")
     if header.get("LossyImageCompression") == "01":
         lacking += (keyword for keyword in _OF_LOSSY if not header.get(keyword))
     if lacking:

@@ -19,7 +19,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from dicom import codes
-from dicom.derived import CREATOR, MANUFACTURER, SERIAL, content_label, finish, series_number
+from dicom.derived import CREATOR, FIRST_SERIES_NUMBER, MANUFACTURER, SERIAL, content_label, finish
 from dicom.errors import ObjectError
 from dicom.frames import (
     FRAME_BYTES,
@@ -216,7 +216,7 @@ def made_by_highdicom(
             segmentation_type=type_,
             segment_descriptions=[_description(segment, seed) for segment in segments],
             series_instance_uid=deterministic_uid(*seed, "series"),
-            series_number=series_number(base),
+            series_number=FIRST_SERIES_NUMBER + int(base.get("SeriesNumber") or 1),
             sop_instance_uid=deterministic_uid(*seed, "instance", str(number)),
             instance_number=number,
             manufacturer=MANUFACTURER,

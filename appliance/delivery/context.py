@@ -48,8 +48,10 @@ class ObjectContext:
     writing
         Rule by which the header's accession is the one that was identified; None: objects of an
         edition with a looser rule are written again.
-    described_as_before
-        Reports of an edition are written again that took the first specimen of a header.
+    filled
+        What was filled in the header of level 0 of each slide, by stain; empty for nothing. None:
+        objects of an edition are written again that filled nothing, and took the first of several
+        specimens.
     """
 
     findings: Findings
@@ -64,7 +66,7 @@ class ObjectContext:
     installation: str = ""
     as_before: bool = False
     writing: Writing | None = field(default_factory=Writing)
-    described_as_before: bool = False
+    filled: Mapping[Stain, str] | None = field(default_factory=dict)
 
     @property
     def anatomy(self) -> Stain:
@@ -85,6 +87,14 @@ class ObjectContext:
         """Return the µm per level-0 px with which a slide was read."""
         findings = self.findings
         return findings.he.mpp if stain == self.anatomy else findings.ihc.mpp
+
+    def overlay_seed(self, stain: Stain, name: str) -> str:
+        """Return what the UIDs of an overlay derive from.
+
+        What was filled in the header of its slide is a part: an archive may have an overlay without
+        it, under the same UIDs.
+        """
+        return "|".join((self.seed, name, *filter(None, [(self.filled or {}).get(stain)])))
 
     def algorithm(self, task: str) -> AlgorithmFacts:
         """Network of a task; the appliance itself where the reader used none."""

@@ -220,7 +220,8 @@ def _write(
     context = ObjectContext(
         findings=findings,
         assay=assay,
-        sources=_filled(sources.headers, edition),
+        sources=sources.headers,
+        filled=_filled(sources.headers, edition),
         algorithms={model.task: algorithm_facts(model) for model in findings.models},
         settings=settings.objects,
         created=datetime.fromtimestamp(saved, tz=UTC),
@@ -229,7 +230,6 @@ def _write(
         request=request,
         as_before=as_before,
         writing=None if findings.as_before else settings.identify.writing,
-        described_as_before=edition < 5,
         installation="" if as_before else installation_name(settings.state_dir),
     )
     later = _later(context, _stated(saved, former, replaced or leaves, settings))
@@ -266,13 +266,13 @@ def _as_told(findings: Findings, edition: int) -> Findings:
     return replace(findings, as_before=edition < 3, unscored_as_before=edition < 4)
 
 
-def _filled(
-    headers: Mapping[Stain, Sequence[Dataset]], edition: int
-) -> Mapping[Stain, Sequence[Dataset]]:
-    """Return the headers of slides, with what they lack as objects of an edition have it."""
-    for header in (each for images in headers.values() for each in images if edition >= 5):
-        fill_required(header)
-    return headers
+def _filled(headers: Mapping[Stain, Sequence[Dataset]], edition: int) -> dict[Stain, str] | None:
+    """Fill in place what headers of slides lack, as objects of an edition have it; return what was
+    filled at level 0 of each, None for an edition that filled nothing."""
+    if edition < 5:
+        return None
+    filled = {stain: list(map(fill_required, images)) for stain, images in headers.items()}
+    return {stain: of_levels[0] for stain, of_levels in filled.items()}
 
 
 def _retired(
@@ -295,7 +295,7 @@ def _edition(former: _Former, replaced: str) -> int:
     These have its UIDs and bytes: an archive may have them. 0 is the edition without ``rejects``,
     1 the one without ``edition`` in the index. 2 told numbers of results without a score, and took
     accessions that look alike for one. 3 told numbers where a person gave no score, and
-    Algorithm 1 where nobody did. 4 took the first specimen of a header for the case's, and filled
+    Algorithm 1 where nobody did. 4 took the first of several specimens for the case's, and filled
     nothing that a header lacks.
     """
     again = former.predecessor is not None and replaced == former.predecessor

@@ -80,7 +80,7 @@ def structured_report(
             installation=context.installation,
             as_before=context.as_before,
             numbered_as_before=context.writing is None,
-            described_as_before=context.described_as_before,
+            described_as_before=context.filled is None,
         ),
         he_images=context.sources[context.anatomy],
         ihc_images=context.sources[context.target],

@@ -41,8 +41,10 @@ from dicom.errors import SourceError
 from dicom.header import read_headers, read_volumes, stated_facts, write_header
 from dicom.legal import make_legal, told
 from dicom.pyramid_source import Pyramid
+from dicom.required import fill_required
 from dicom.source import convert_slide
 from dicom.study import StudyFacts, patient_of, study_of
+from dicom.uids import is_uid
 
 COUNT = int(os.environ.get("TANDEM_HEADERS", "25"))
 OBJECTS = int(os.environ.get("TANDEM_HEADERS", "2"))
@@ -204,11 +206,30 @@ def test_what_results_must_have_and_the_header_lacks_is_told(
         assert sentence.endswith("Complete it in the scanner's DICOM export.")
     (sentence,) = problems(SpecimenUID="1.02.3")
     assert "as Specimen UID: results carry it corrected" in sentence
+    unnamed = {"ContainerIdentifier": None, "SpecimenIdentifier": None}
+    left_out, sentence = problems(SpecimenUID="1.02.3", **unnamed)
+    assert "as Specimen UID: results leave it out" in left_out
+    assert "lacks Container Identifier, Specimen Identifier, Specimen UID: results" in sentence
+
+
+def test_each_of_several_specimens_without_identifier_gets_a_uid_of_its_own(
+    ihc_images: list[Dataset],
+) -> None:
+    (own,) = ihc_images[0].SpecimenDescriptionSequence
+    own.SpecimenUID = own.SpecimenIdentifier = None
+    alone, header = copy.deepcopy(ihc_images[0]), ihc_images[0]
+    header.SpecimenDescriptionSequence = [own, copy.deepcopy(own)]
+    again = copy.deepcopy(header)
+    assert fill_required(header) == fill_required(again) != fill_required(alone) != ""
+    uids = [each.SpecimenUID for each in header.SpecimenDescriptionSequence]
+    assert len(set(uids)) == 2 and all(map(is_uid, uids))
+    assert fill_required(header) == ""
 
 
 @pytest.mark.parametrize("number", [-150, -100, 1, 2_147_483_600, 2**31 - 1])
 def test_series_of_any_number_get_overlays(number: int, ihc_images: list[Dataset]) -> None:
     ihc_images[0].SeriesNumber = number
+    assert bool(fill_required(ihc_images[0])) == (number != 1)
     made = [segmentation(ihc_images, LABELS, factors=(4,)), intensity_map(ihc_images)]
     found = [int(each.SeriesNumber) for (each,) in made]
     assert all(0 < each < 2**31 for each in found)

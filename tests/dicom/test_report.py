@@ -173,39 +173,41 @@ def test_the_specimen_is_the_slides(made: Callable[..., Any], ihc_images: list[D
 
 
 @pytest.mark.parametrize(
-    ("identifier", "accession", "block", "stated", "said"),
+    ("identifier", "block", "is_of_it"),
     [
-        ("S26-0042-A1-HER2", "S26-0042", "A1", "S26-0042", True),
-        ("s26/42 Block A-01", "S26-0042", "A1", "", True),
-        ("A1", "S26-0042", "A1", "", True),
-        ("S26-0042-1-2", "S26-0042", "1", "", True),
-        ("S26-0042-1A", "S26-0042", "1A", "", True),
-        ("S26-0042-A10", "S26-0042", "A1", "", False),
-        ("S26-0042-12", "S26-0042", "1", "", False),
-        ("S26-0042-A1", "S26-0099", "A1", "", False),  # a number of the same form
-        ("1234-A1", "S26-0099", "A1", "1234", False),
-        ("S26-0042", "S26-0042", "A1", "", None),
-        ("S26-0042-3", "S26-0042", "A1", "", None),  # the number of a slide, perhaps
-        ("S26-0042-A", "S26-0042", "A1", "", None),  # a part
-        ("S26-0042-CD3-A1", "S26-0042", "A1", "", None),
-        ("S26-0042-P1", "S26-0042", "A1", "", None),
-        ("2026-A2-77", "S26-0042", "A1", "S26-0042", None),
-        ("CTRL-HER2-07", "S26-0042", "A1", "", None),
-        ("00471100815", "2600042", "A1", "", None),
-        ("", "S26-0042", "A1", "", None),
+        ("S26-0042-A1-HER2", "A1", True),
+        ("s26/0042 Block A-01", "A1", True),
+        ("S26-0042;A1;2", "A1", True),
+        ("a 1", "A1", True),
+        ("S26-0042-1-2", "1", True),
+        ("S26-0042-1A", "1A", True),
+        ("S26-0042-A1-A3", "A1", True),
+        ("S26-0042-A1-A3", "A2", False),
+        ("S26-0042-A10", "A1", False),
+        ("S26-0042-A2", "A1", False),
+        ("S26-0042-B1-A1", "A1", False),
+        ("S26-0042-S1", "A1", False),
+        ("S26-00421-A1", "A1", False),
+        ("S26-0099-A1", "A1", False),
+        ("S26-0042-A", "A1", False),
+        ("S26-0042", "A1", False),
+        ("1", "1", False),  # the number of the specimen, perhaps
+        ("", "A1", False),
     ],
 )
-def test_an_identifier_names_the_block_another_one_or_none(
-    identifier: str, accession: str, block: str, stated: str, said: bool | None
+def test_of_several_specimens_the_one_that_names_the_block_is_the_slides(
+    identifier: str, block: str, is_of_it: bool
 ) -> None:
-    """One that names none stands where it is alone; beside another one nobody knows whose it is."""
+    """One that is alone is it, whatever it is called, also where no accession is known."""
     header, own, other = Dataset(), Dataset(), Dataset()
-    header.AccessionNumber = stated
-    own.SpecimenIdentifier, other.SpecimenIdentifier = identifier, "opaque"
+    own.SpecimenIdentifier, other.SpecimenIdentifier = identifier, "CTRL-07"
+    assert specimen_of_block(header, "S26-0042", block) is None
     header.SpecimenDescriptionSequence = [own]
-    assert specimen_of_block(header, accession, block) is (None if said is False else own)
+    for accession in ("S26-0042", "S26-0099", ""):
+        assert specimen_of_block(header, accession, block) is own
     header.SpecimenDescriptionSequence = [other, own]
-    assert specimen_of_block(header, accession, block) is (own if said else None)
+    assert specimen_of_block(header, "S26-0042", block) is (own if is_of_it else None)
+    assert specimen_of_block(header, "", block) is None
 
 
 def test_a_correction_names_who_and_why_and_its_predecessor(

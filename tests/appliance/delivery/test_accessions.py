@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,21 +133,30 @@ def test_a_report_of_the_edition_before_is_written_again_with_its_accession(tmp_
     assert pair.key == key
 
 
-def test_a_result_is_of_the_block_that_was_identified_whatever_the_header_has(
-    tmp_path: Path,
+@pytest.mark.parametrize("beside", [(), ("CTRL-07",)])
+def test_a_result_is_of_no_specimen_where_none_of_several_is_of_the_block(
+    beside: tuple[str, ...], tmp_path: Path
 ) -> None:
-    pair = Pair(tmp_path, "S26-0042")  # the label was another case's, and a person corrected it
+    def lay(header: Dataset) -> None:
+        for identifier in beside:
+            item = deepcopy(header.SpecimenDescriptionSequence[0])
+            item.SpecimenIdentifier = identifier
+            header.SpecimenDescriptionSequence.append(item)
+
+    pair = Pair(tmp_path, "S26-0042", change=lay)
     stated, today = json.loads(pair.index.read_text()), dcmread(pair.file)
-    assert (pair.result.specimen, pair.result.container) == (f"{IDENTIFIED}-A1", "")
+    of_header = "S26-0042-A1", "S26-0042-A1-HER2"
+    found = pair.result.specimen, pair.result.container
+    assert found == ((f"{IDENTIFIED}-A1", "") if beside else of_header)
     assert pair.write_again(stated) == today
     former = pair.write_again(stated | {"edition": 4})
-    assert (pair.result.specimen, pair.result.container) == ("S26-0042-A1", "S26-0042-A1-HER2")
-    assert pair.write_again(stated | {"edition": 4}) == former != today
+    assert (pair.result.specimen, pair.result.container) == of_header
+    assert pair.write_again(stated | {"edition": 4}) == former
 
 
 def test_objects_have_what_the_header_lacks_and_follows_from_it(tmp_path: Path) -> None:
     def strip(header: Dataset) -> None:
-        header.SeriesNumber, header.OtherPatientIDsSequence = -150, [Dataset()]
+        header.OtherPatientIDsSequence = [Dataset()]
         header.OtherPatientIDsSequence[0].PatientID = None
         del header.ContainerTypeCodeSequence, header.IssuerOfTheContainerIdentifierSequence
         (specimen,) = header.SpecimenDescriptionSequence
@@ -169,6 +179,41 @@ def test_objects_have_what_the_header_lacks_and_follows_from_it(tmp_path: Path) 
     assert told() == first
     pair.write_again(stated | {"edition": 4})  # an archive has them as they were
     assert not any(is_uid(each) for each in told())
+
+
+def without_uid(header: Dataset) -> None:
+    del header.SpecimenDescriptionSequence[0].SpecimenUID
+
+
+def of_the_last_number(header: Dataset) -> None:
+    header.SeriesNumber = 2**31 - 1
+
+
+@pytest.mark.parametrize("change", [None, without_uid, of_the_last_number])
+def test_overlays_with_what_their_slide_lacks_are_no_objects_of_the_edition_before(
+    change: Callable[[Dataset], None] | None, tmp_path: Path
+) -> None:
+    def of_target(header: Dataset) -> None:
+        if change is not None and header.ContainerIdentifier.endswith("HER2"):
+            change(header)
+
+    pair = Pair(tmp_path, IDENTIFIED, change=of_target)
+
+    def overlays() -> dict[tuple[str, str], bytes]:
+        index = [e for e in read_index(pair.key, pair.settings) if e.kind in ("SEG", "PM")]
+        files = [object_path(each.path, pair.settings) for each in index]
+        return {
+            (file.name, entry.sop_instance_uid): file.read_bytes()
+            for file, entry in zip(files, index, strict=True)
+        }
+
+    today, stated = overlays(), json.loads(pair.index.read_text())
+    pair.write_again(stated | {"edition": 4})
+    kept = {key for key in today if change is None or "-he" in key[0]}
+    assert kept and today.items() & overlays().items() == {(key, today[key]) for key in kept}
+    assert today.keys() & overlays().keys() == kept
+    pair.write_again(stated)
+    assert overlays() == today
 
 
 @pytest.fixture
