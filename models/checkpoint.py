@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from models.build import build
-from models.errors import ManifestError
+from models.errors import FULL, ManifestError
 from models.spec import MANIFEST_NAME, STEP_COUNT, WEIGHTS_NAME, ModelSpec, file_sha256, verify
 
 _MOST = int(torch.finfo(torch.float16).max)
@@ -62,8 +62,7 @@ def save_network(folder: Path, spec: ModelSpec, network: nn.Module) -> ModelSpec
     Raises
     ------
     ManifestError
-        If a weight is no finite number of float16, and nothing is written; or the folder cannot
-        be written, as on a full disk.
+        If a weight is no finite number of float16, and nothing is written; or the disk is full.
     """
     tensors = {
         name: (t if t.is_floating_point() else t.clamp(max=_MOST))
@@ -85,6 +84,8 @@ def save_network(folder: Path, spec: ModelSpec, network: nn.Module) -> ModelSpec
         spec = replace(spec, sha256=file_sha256(folder / WEIGHTS_NAME))
         (folder / MANIFEST_NAME).write_text(spec.to_json())
     except OSError as err:
+        if err.errno not in FULL:
+            raise
         raise ManifestError(f"{folder}: {err.strerror}. Make room, and run it again.") from err
     return spec
 

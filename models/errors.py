@@ -14,6 +14,8 @@ from __future__ import annotations
 import errno
 
 _SHORT = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Numbers of errors that end where there is more room."""
 _SAID = ("can't allocate memory", "bad_alloc", "can't start new thread")
 """Words of torch's allocator, of C++, and of Python."""
 

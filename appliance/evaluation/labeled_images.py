@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from appliance.evaluation.tile_judge import Floats, TileJudge
 from appliance.slides.glass import calibrate, white_gain
 from appliance.slides.tissue import MAX_THRESHOLD, MIN_TISSUE_SHARE
-from models.datasets.images import read_rgb
+from models.datasets.images import read_rgb, require_same_turn
 from models.evaluation.figures import mean_class
 from models.evaluation.folders import LabeledImage
 from models.evaluation.sides import BASELINE, MODEL
@@ -41,6 +41,7 @@ def judge_image(image: LabeledImage, values: MaskValues | None, judge: TileJudge
     glass = glass_of_field(pixels)
     mask = None
     if image.mask is not None:
+        require_same_turn(image.path, image.mask)
         mask = fitting_mask(read_mask(image.mask, judge.task, values), pixels, image.mask)
         mask = cut(at_tile_mpp(mask, mpp, labels=True), labels=True)
     tiles = calibrate(cut(at_tile_mpp(pixels, mpp, labels=False)), white_gain(glass))

@@ -24,7 +24,7 @@ from models.datasets.annotated import (
     slides_of_folder,
     slides_of_table,
 )
-from models.datasets.images import read_rgb
+from models.datasets.images import read_rgb, require_same_turn
 from models.datasets.patients import PatientOf, split_of
 from models.datasets.splits import SPLITS, Split, check_splits
 from models.datasets.store import is_plain
@@ -45,8 +45,8 @@ from models.training.site_fit import UNLABELED, LabeledLogits
 
 BATCH = 8
 LEAST_ANNOTATED = 0.5
-"""Least share of a tile of C and L that has a class. By the 5 % of data sets, a tile that has the
-edge of an area alone would be of its class, whatever its other tissue is. M reads label maps."""
+"""Least share of a tile of C and L whose tissue is named. By the 5 % of data sets, a tile that has
+the edge of an area alone would be of its class, whatever its other tissue is. M has label maps."""
 GRID = 32
 """Px of a tile's label map in each direction that M is judged on; neighbors agree."""
 
@@ -91,7 +91,7 @@ class _Copies:
 
         Tiles of one color, such as glass, are equal by chance.
         """
-        label = np.asarray(tile.truth, dtype=np.uint8).tobytes()
+        label = hashlib.sha256(np.asarray(tile.truth, dtype=np.uint8).tobytes()).digest()
         name = hashlib.sha256(tile.pixels.tobytes()).hexdigest()
         first = self._seen.setdefault(name, (tile.patient, tile.origin, label))
         if first == (tile.patient, tile.origin, label) or is_plain(tile.pixels):
@@ -166,7 +166,7 @@ def _tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator[_Tile
     slides = [each for each in slides if _is_free(each.split)]
     edges = 0
     for sample in samples_of_slides(
-        slides, task, labels.open_slide, labels.rules, progress, ignored=UNLABELED
+        slides, task, labels.open_slide, labels.rules, progress, ignored=UNLABELED, named=True
     ):
         if task is not Task.SEGMENTATION and sample.annotated < LEAST_ANNOTATED:
             edges += 1
@@ -280,6 +280,7 @@ def _tiles_of(
             raise DataSetError(f"{image.path}: neither a class nor a mask.")
         yield from ((tiles[k], image.label) for k in read)
         return
+    require_same_turn(image.path, image.mask)
     mask = fitting_mask(read_mask(image.mask, task, values), pixels, image.mask)
     masks = cut(at_tile_mpp(mask, mpp, labels=True), labels=True)
     if task is Task.SEGMENTATION:

@@ -62,10 +62,14 @@ def with_site_calibration(spec: ModelSpec, settings: Settings) -> ModelSpec:
     except FileNotFoundError:
         require_calibrations_folder(settings)
         return spec
-    except (OSError, UnicodeDecodeError, CalibrationError) as err:
-        why = err.strerror if isinstance(err, OSError) else str(err)
+    except OSError as err:
         raise WeightsError(
-            f"{path}: {why}. Calibrate again, or take it out: tandem calibrate --remove "
+            f"{path}: {err.strerror}. Mount the share, or correct its rights (the service's user "
+            "must read it)."
+        ) from err
+    except (UnicodeDecodeError, CalibrationError) as err:
+        raise WeightsError(
+            f"{path}: {err}. Calibrate again, or take it out: tandem calibrate --remove "
             f"--task {spec.task}"
         ) from err
 

@@ -22,7 +22,7 @@ from models.datasets.geojson import Area, read_annotations
 from models.datasets.masked import thinned
 from models.datasets.patients import PatientOf, read_table, split_of
 from models.datasets.progress import Progress
-from models.datasets.rules import class_of, labels_nothing, tile_label
+from models.datasets.rules import class_of, is_ignored, labels_nothing, tile_label
 from models.datasets.splits import Split
 from models.errors import DataSetError
 from models.patch_counts.patches import OVERLAP
@@ -31,8 +31,8 @@ from models.spec import CLASSES, TILE_MPP, TILE_PX, Task
 
 _SHIFT = 4
 """Fractional bits of the coordinates that OpenCV draws with."""
-_NOTHING, _PASSED_OVER = 255, 254
-"""Values of a tile's raster: no annotation; an annotation to be ignored."""
+_NOTHING, _PASSED_OVER, _NOT_ASKED = 255, 254, 253
+"""Values of a tile's raster: no annotation; one to be ignored; tissue that L is not asked about."""
 
 
 class Slide(Protocol):
@@ -187,33 +187,33 @@ def samples_of_slides(
     progress: Progress,
     *,
     ignored: int | None = None,
+    named: bool = False,
 ) -> Iterator[Sample]:
     """Yield the labeled tiles of annotated slides.
 
     A tile counts if 5 % of it are annotated and it is neither too white nor too black; see `rules`.
-    The smaller of overlapping areas wins. All annotations are read before the first tile. Px of
-    label maps that are to be ignored get the value `ignored`. A data set has none: without it
-    a tile is left out if 5 % of it are to be ignored.
+    The smaller of overlapping areas wins. All annotations are read before the first tile. Px to be
+    ignored get the value `ignored` in label maps. A data set has none: tiles with 5 % of them are
+    left out. `named`: origins name the slide's file.
 
     Raises
     ------
     DataSetError
-        If an annotation or a class is unusable, or a slide gives no tile. Errors of `open_slide`
-        pass through.
+        If an annotation or class is unusable, or a slide gives no tile; `open_slide` has others.
     """
     rest = None if rules.rest is None else class_of(task, rules.rest, {})
     if rest is not None and task is not Task.TUMOR:
         raise DataSetError(f"--rest is for tumor: {task} is asked about annotated tumor only")
-    slides = []
+    slides, done = [], 0
     for each in annotated:
         with open_slide(each.slide) as slide:
             drawn = drawn_areas(each.annotations, task, slide, rules.names)
             cells = _cells(slide, drawn, everything=rest is not None)
         slides.append((each, drawn, cells))
     total = sum(len(cells) for _, _, cells in slides)
-    done = 0
     for number, (each, drawn, cells) in enumerate(slides, 1):
         found, boxes = 0, boxes_of(drawn)
+        origin = str(each.slide) if named else f"slide {number} of the table"
         with open_slide(each.slide) as slide:
             for column, line in cells:
                 done += 1
@@ -231,7 +231,7 @@ def samples_of_slides(
                     label=label,
                     patient=each.patient,
                     split=each.split,
-                    origin=f"slide {number} of the table, column {column}, row {line}",
+                    origin=f"{origin}, column {column}, row {line}",
                     annotated=_annotated(raster, everything=rest is not None),
                 )
         if not found:
@@ -257,7 +257,9 @@ def drawn_areas(path: Path, task: Task, slide: Slide, names: Mapping[str, str]) 
             label = class_of(task, area.name, names)
         except DataSetError as err:
             raise DataSetError(f"{path}, feature {area.number}: {err}") from err
-        drawn.append(Drawn(area, _PASSED_OVER if label is None else label))
+        if label is None:
+            label = _PASSED_OVER if is_ignored(area.name, names) else _NOT_ASKED
+        drawn.append(Drawn(area, label))
     return sorted(drawn, key=lambda item: -item.area.size_px2)
 
 
@@ -288,7 +290,8 @@ def class_raster(
     scale: float,
     px: int = TILE_PX,
 ) -> NDArray[np.uint8]:
-    """Return the class per px of a tile, uint8 (`px`, `px`): 255 without annotation, 254 ignored.
+    """Return the class per px of a tile, uint8 (`px`, `px`): 255 without annotation, 254 ignored,
+    253 tissue of which no class is asked.
 
     `boxes` are those of `drawn`; `scale` is px of tiles per level-0 px. Smaller areas lie
     over larger ones.
@@ -309,7 +312,10 @@ def class_raster(
 
 
 def _annotated(raster: NDArray[np.uint8], *, everything: bool) -> float:
-    """Share of a tile that has a class; `everything`: what is not annotated has one, too."""
+    """Share of a tile of which the tissue is named; `everything`: what is not annotated is, too.
+
+    What is to be ignored is not.
+    """
     without = raster == _PASSED_OVER
     if not everything:
         without |= raster == _NOTHING

@@ -7,11 +7,12 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from models.errors import DataSetError
 from models.spec import TILE_MPP, TILE_PX
@@ -28,14 +29,18 @@ _BROKEN = (
 )
 """Exceptions of Pillow for bytes that are no image, or incomplete."""
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_UNREADABLE = (*_BROKEN, *_TOO_LARGE, LookupError, TypeError)
+"""Exceptions of Pillow for metadata and further pages, which are not read."""
 _MASK_PAGE, _PAGE_KIND = 4, 254
 """Bit of a TIFF page that is the mask of another one, and the tag that has it."""
+_ORIENTATION, _TURNS = 274, range(2, 9)
+"""Tag of EXIF that says how viewers turn an image, and its values that do."""
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Read an image file as uint8 RGB (rows, columns, 3); transparent px become white.
 
-    It is turned as its EXIF data say, as every viewer shows it.
+    Its EXIF data do not turn it, but for TIFF, which Pillow turns: see `require_same_turn`.
 
     Raises
     ------
@@ -154,7 +159,8 @@ def _decode(data: bytes, path: Path) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.simplefilter("ignore", UserWarning)  # about metadata, which is not read
             image = Image.open(io.BytesIO(data))
-            _require_one_page(image, path)
+            if image.format == "TIFF":
+                _require_one_page(data, path)
             image.load()
     except _TOO_LARGE as err:
         limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
@@ -163,21 +169,65 @@ def _decode(data: bytes, path: Path) -> Image.Image:
         raise DataSetError(
             f"{path}: damaged or no image ({err}). Copy or export the file again."
         ) from err
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except (*_BROKEN, LookupError, TypeError):
-        pass  # metadata that cannot be read turn nothing: the pixels are whole
     return image
 
 
-def _require_one_page(image: Image.Image, path: Path) -> None:
-    """Require that no further page of a file has the size of the first: it would go unread."""
-    pages: int = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+def _require_one_page(data: bytes, path: Path) -> None:
+    """Require that no further page of a TIFF file has the size of the first: it would go unread.
+
+    A page that cannot be set up is not of one size with another.
+    """
+    image = Image.open(io.BytesIO(data))
     size = image.size
+    try:
+        pages: int = getattr(image, "n_frames", 1)
+    except _UNREADABLE:
+        return
     for page in range(1, pages):
-        image.seek(page)
-        kind = getattr(image, "tag_v2", {}).get(_PAGE_KIND, 0)
-        if image.size == size and not kind & _MASK_PAGE:
+        try:
+            image.seek(page)
+            is_mask = bool(getattr(image, "tag_v2", {}).get(_PAGE_KIND, 0) & _MASK_PAGE)
+        except _UNREADABLE:
+            continue
+        if image.size == size and not is_mask:
             raise DataSetError(f"{path}: {pages} pages; export each as an image of its own.")
-    if pages > 1:
-        image.seek(0)
+
+
+def require_same_turn(image: Path, mask: Path) -> None:
+    """Require that EXIF data turn an image as they turn its mask.
+
+    Raises
+    ------
+    DataSetError
+        If not: what the mask was drawn on, the px as stored or as viewers show them, is unknown.
+    """
+    turns = {path: _turn(path) for path in (image, mask)}
+    if turns[image] == turns[mask]:
+        return
+    turned = image if turns[image][0] in _TURNS else mask
+    raise DataSetError(
+        f"{turned}: turned by EXIF, and its {'mask' if turned == image else 'image'} is not, or "
+        "in another way. Save both upright."
+    )
+
+
+def _turn(path: Path) -> tuple[int, bool]:
+    """Return the EXIF orientation of a file, 1 if it turns nothing, and whether Pillow turns it."""
+    data = _bytes(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data))
+            if image.format == "TIFF":
+                found: Any = getattr(image, "tag_v2", {}).get(_ORIENTATION)
+            else:
+                if image.format == "PNG" and b"eXIf" in data:
+                    image.load()  # EXIF data may stand behind the px
+                exif = Image.Exif()
+                exif.load(image.info.get("exif", b""))
+                found = exif.get(_ORIENTATION)
+    except _UNREADABLE:
+        return 1, False
+    if found not in _TURNS:
+        return 1, False
+    return int(found), image.format == "TIFF"

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from models.datasets.build import Sample
 from models.datasets.folders import Rgb, image_files
 from models.datasets.glass import calibrated
-from models.datasets.images import label_tiles_of, read_mask, read_rgb, tiles_of
+from models.datasets.images import (
+    label_tiles_of,
+    read_mask,
+    read_rgb,
+    require_same_turn,
+    tiles_of,
+)
 from models.datasets.patients import PatientOf
 from models.datasets.progress import Progress
 from models.datasets.rules import tile_label
@@ -55,6 +61,7 @@ def masked_samples(
             raise DataSetError(f"{file}: no mask of this name in {masks}")
         origin = PurePosixPath(name.as_posix())
         patient, split = patient_of(origin)
+        require_same_turn(file, mask_path)
         image = calibrated(read_rgb(file), white)
         labels = _labels(mask_path, values)
         if labels.shape != image.shape[:2]:

@@ -18,15 +18,19 @@ _NO_TUMOR = (
     *("artifact", "artifacts", "artefact", "artefacts", "tissue artifact", "tissue artifacts"),
 )
 """Names of what is no tumor: those of section 4.2 of arXiv 2512.22335, and QuPath's own."""
-_ALIASES: dict[Task, dict[str, str]] = {
-    Task.TUMOR: dict.fromkeys(_NO_TUMOR, "other") | {"tumour": "tumor", "tumor cells": "tumor"},
-    Task.INTENSITY: {"0": "none", "1+": "faint", "2+": "weak", "3+": "strong"}
-    | dict.fromkeys(("background", "plain", "other", *_NO_TUMOR), IGNORE),
-    Task.SEGMENTATION: {"none": "0", "faint": "1+", "weak": "2+", "strong": "3+"}
-    | dict.fromkeys(("plain", "other", *_NO_TUMOR), "background"),
+_SPELLINGS: dict[Task, dict[str, str]] = {
+    Task.TUMOR: {"tumour": "tumor", "tumor cells": "tumor"},
+    Task.INTENSITY: {"0": "none", "1+": "faint", "2+": "weak", "3+": "strong"},
+    Task.SEGMENTATION: {"none": "0", "faint": "1+", "weak": "2+", "strong": "3+"},
 }
-"""Class names of QuPath and of the papers, and the other way to write a score. L is asked about
-tumor alone: what is none is skipped."""
+"""Other ways to write a class, also where a caller's name is translated to it."""
+_OTHERS: dict[Task, dict[str, str]] = {
+    Task.TUMOR: dict.fromkeys(_NO_TUMOR, "other"),
+    Task.INTENSITY: dict.fromkeys(("background", "plain", "other", *_NO_TUMOR), IGNORE),
+    Task.SEGMENTATION: dict.fromkeys(("plain", "other", *_NO_TUMOR), "background"),
+}
+"""Class names of QuPath and of the papers for what is no tumor. L is asked about tumor alone:
+what is none is skipped."""
 
 
 def class_of(task: Task, name: str, names: Mapping[str, str]) -> int | None:
@@ -41,8 +45,8 @@ def class_of(task: Task, name: str, names: Mapping[str, str]) -> int | None:
     """
     own = {key.casefold(): value for key, value in names.items()}
     key = name.casefold()
-    meant = own.get(key, key).casefold()
-    meant = _ALIASES[task].get(meant, meant)
+    meant = own.get(key, _OTHERS[task].get(key, key)).casefold()
+    meant = _SPELLINGS[task].get(meant, meant)
     if meant in (IGNORE, f"{IGNORE}*"):
         return None
     if meant not in CLASSES[task]:
@@ -52,6 +56,16 @@ def class_of(task: Task, name: str, names: Mapping[str, str]) -> int | None:
             f"Translate it with --class '{name}=CLASS', or skip it with '{name}={IGNORE}'."
         )
     return CLASSES[task].index(meant)
+
+
+def is_ignored(name: str, names: Mapping[str, str]) -> bool:
+    """Return whether areas of a class are to be ignored by their own name, as ``Ignore*``.
+
+    What L skips because it is no tumor is named tissue. `names` is as in `class_of`.
+    """
+    own = {key.casefold(): value for key, value in names.items()}
+    key = name.casefold()
+    return own.get(key, key).casefold() in (IGNORE, f"{IGNORE}*")
 
 
 def labels_nothing(name: str, names: Mapping[str, str]) -> bool:

@@ -64,7 +64,7 @@ class LabeledImage:
     """An image with its truth: the class of the whole image, or a mask, or both.
 
     `name` is its path inside the folder; `mpp` in µm per px, None if unknown. Where the layout
-    tells no patient, `patient` is the image's own path without suffix and `is_patient_told` false.
+    tells no patient, `patient` is the image's own path and `is_patient_told` false.
     `split` is what a table's column says, None without the column.
     """
 
@@ -193,7 +193,7 @@ def _flat(folder: Path, task: Task, names: Mapping[str, str] | None) -> list[Lab
                 LabeledImage(
                     path=p,
                     name=str(p.relative_to(folder)),
-                    patient=p.relative_to(folder).with_suffix("").as_posix(),
+                    patient=p.relative_to(folder).as_posix(),
                     label=scores[p],
                 )
                 for p in images
@@ -273,7 +273,7 @@ def _from_table(table: Path, task: Task, names: Mapping[str, str] | None) -> lis
             LabeledImage(
                 path=path,
                 name=cells["file"],
-                patient=cells["patient"] or Path(cells["file"]).with_suffix("").as_posix(),
+                patient=cells["patient"] or Path(cells["file"]).as_posix(),
                 is_patient_told=bool(cells["patient"]),
                 label=label,
                 mask=mask,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from models.errors import DataSetError
+from models.errors import FULL, DataSetError
 from models.patch_counts.resolutions import PATCH_PX, RESOLUTIONS
 
 SUFFIX = ".safetensors"
@@ -131,7 +131,7 @@ def save_patches(patches: PatchSet, path: Path) -> None:
     Raises
     ------
     DataSetError
-        If the folder cannot be written, as on a full disk.
+        If the disk is full.
     """
     tensors: dict[str, NDArray[Any]] = {
         "coded": np.frombuffer(b"".join(patches.coded), np.uint8),
@@ -150,6 +150,8 @@ def save_patches(patches: PatchSet, path: Path) -> None:
         hidden.write_bytes(save(tensors, metadata={"patches": facts}))
         hidden.replace(path)
     except OSError as err:
+        if err.errno not in FULL:
+            raise
         raise DataSetError(f"{path.parent}: {err.strerror}. Make room.") from err
 
 

@@ -7,6 +7,8 @@ were chosen on drawn slides.
 
 from __future__ import annotations
 
+import io
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from models.errors import DataSetError
 from models.slide_level.unscanned import on_glass, painted
@@ -35,8 +38,8 @@ _SMALLEST = 2e-4
 _KEPT_PICTURES = 1200
 _OPAQUE = (".jpg", ".jpeg")
 """Suffixes of files that hold no transparency."""
-_JPEG, _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
-"""Markers of JPEG; no scan holds one. A thumbnail within has its own, before the scan."""
+_JPEG, _AHEAD = b"\xff\xd8", bytes(16)
+"""First bytes of JPEG, and bytes that a decoder looks ahead: some encoders write no end."""
 MARGIN = 0.02
 """Margin of glass around the foreground, by its longer side."""
 
@@ -182,9 +185,21 @@ def read_section(path: Path, px: int) -> NDArray[np.uint8]:
 
 
 def _is_cut_off(path: Path) -> bool:
-    """Return whether the last scan of a JPEG has no end: OpenCV fills it with gray."""
+    """Return whether px of a JPEG that OpenCV has read are missing: it fills them with gray."""
     data = path.read_bytes()
-    return data.startswith(_JPEG) and data.rfind(_END_OF_IMAGE) < data.rfind(_START_OF_SCAN)
+    if not data.startswith(_JPEG):
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about metadata and size: OpenCV has read it
+        try:
+            image = Image.open(io.BytesIO(data + _AHEAD))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return False  # of a kind that Pillow does not tell of
+        try:
+            image.load()
+        except OSError:
+            return True
+    return False
 
 
 def glass_color(overview: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float64]:

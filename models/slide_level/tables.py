@@ -7,17 +7,20 @@ import io
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 
 from models.errors import DataSetError
 
 _DELIMITERS = (",", ";", "\t")
 """Delimiters of tables; the comma where no other gives more columns that are read."""
-_SEPARATOR = re.compile(r'"?sep=.?"?[\r\n]', re.IGNORECASE)
+_SEPARATOR = re.compile(r'"?sep=.?"?[ \t]*[\r\n]', re.IGNORECASE)
 """First line by which a spreadsheet names its delimiter."""
 _NOT_UTF8 = "not a readable CSV table: not in UTF-8. Save it as CSV UTF-8"
 _MINUS = "\N{MINUS SIGN}"
+_BREAKS = re.compile(r"[\r\n]+")
+_END = "\0"
+"""Row after the last one, which a quote without an end swallows; no table has it."""
 
 
 class Row(dict[str, str]):
@@ -38,8 +41,8 @@ def rows_of(path: Path, known: Sequence[str], *, any_case: bool = False) -> list
     Raises
     ------
     DataSetError
-        If it cannot be read, a quote has no end, a cell has a line break, which may be such a
-        quote that swallowed rows, or a column that is read is there twice.
+        If it cannot be read, a quote has no end or swallowed a row, a cell that is read has a line
+        break, or a column that is read is there twice.
     """
     lines = io.StringIO(_text(path), newline="")
     first = 1
@@ -51,10 +54,13 @@ def rows_of(path: Path, known: Sequence[str], *, any_case: bool = False) -> list
     delimiter = _delimiter(lines.readline(), known)
     lines.seek(start)
     found: list[tuple[int, list[str]]] = []
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    reader = csv.reader(chain(lines, [_END]), delimiter=delimiter)
     try:
         for cells in reader:
-            if any("\n" in cell or "\r" in cell for cell in cells):
+            if cells == [_END]:
+                break
+            header = found[0][1] if found else cells
+            if _has_wrong_break(cells, header, known, delimiter, any_case=any_case):
                 raise DataSetError(
                     f"{path}, line {first}: a cell with a line break. Close its quote, or write "
                     "the cell in one line."
@@ -62,10 +68,10 @@ def rows_of(path: Path, known: Sequence[str], *, any_case: bool = False) -> list
             first = before + reader.line_num + 1
             if cells:
                 found.append((first - 1, [cell.strip() for cell in cells]))
+        else:
+            raise DataSetError(f"{path}, line {first}: a quote has no end. Close it.")
     except csv.Error as err:
-        raise DataSetError(
-            f"{path}, line {first}: not a readable CSV table, as where a quote has no end ({err})"
-        ) from err
+        raise DataSetError(f"{path}, line {first}: not a readable CSV table ({err})") from err
     if not found:
         return []
     (_, names), *rest = found
@@ -73,6 +79,29 @@ def rows_of(path: Path, known: Sequence[str], *, any_case: bool = False) -> list
     # Cells beyond the last column have no name.
     rows = [Row(line, dict(zip_longest(names, c[: len(names)], fillvalue=""))) for line, c in rest]
     return [row for row in rows if any(row.values())]
+
+
+def _has_wrong_break(
+    cells: Sequence[str],
+    header: Sequence[str],
+    known: Sequence[str],
+    delimiter: str,
+    *,
+    any_case: bool,
+) -> bool:
+    """Return whether a cell that is read has a line break, or one holds what may be rows.
+
+    Remarks may have line breaks. A quote without an end takes the lines up to the next quote.
+    """
+    for name, cell in zip_longest(header, cells, fillvalue=""):
+        further = _BREAKS.split(cell.strip())[1:]
+        if further and (
+            (name.casefold() if any_case else name) in known
+            or len(cells) > len(header)
+            or any(line.count(delimiter) >= len(header) - 1 for line in further)
+        ):
+            return True
+    return False
 
 
 def _text(path: Path) -> str:

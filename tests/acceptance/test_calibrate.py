@@ -331,3 +331,5 @@ def test_a_calibration_that_cannot_be_read_is_not_replaced_unseen(site: Site) ->
     calibration_path(spec, site.settings).mkdir()  # reading it fails, as of a share with trouble
     code, text = site.run("calibrate", labels, "--task", "tumor", "--dry-run")
     assert (code, "Is a directory" in text) == (1, True), text
+    assert "Mount the share, or correct its rights" in " ".join(text.split())
+    assert "Calibrate again" not in text

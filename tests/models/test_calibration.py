@@ -206,3 +206,5 @@ def test_a_full_disk_is_told_with_the_folder_of_the_weights(tmp_path: Path) -> N
     spec, network = load_network(tmp_path / "good")
     with small_files(256), pytest.raises(ManifestError, match=r"full: File too large\. Make room"):
         save_network(tmp_path / "full", spec, network)
+    with pytest.raises(NotADirectoryError):  # more room would not help
+        save_network(tmp_path / "good" / MANIFEST_NAME / "none", spec, network)

@@ -15,12 +15,16 @@ import numpy as np
 import pytest
 from fixtures.tiles import save, tile
 from numpy.typing import NDArray
+from PIL import Image
 
+from appliance.evaluation.labeled_images import judge_image
 from appliance.evaluation.site_labels import GRID, SiteLabels, labeled_logits
 from appliance.readers.tile_pass import silent
 from models.datasets.annotated import Rules
+from models.datasets.masked import masked_samples
 from models.datasets.patients import from_pattern, from_table
 from models.errors import DataSetError
+from models.evaluation.folders import find_images
 from models.spec import CLASSES, Task
 from models.training.site_fit import UNLABELED, LabeledLogits
 
@@ -94,6 +98,50 @@ def test_a_tile_of_which_less_than_half_is_annotated_is_left_out(tmp_path: Path)
     assert said == [told, told, told]
 
 
+def test_tissue_that_a_grade_is_not_asked_of_is_annotated_all_the_same(tmp_path: Path) -> None:
+    """Stroma beside tumor leaves no doubt of what the tile shows; what is ignored does."""
+    (tmp_path / "a.svs").touch()
+    marks = tmp_path / "a.geojson"
+    labels = SiteLabels(path=tmp_path, open_slide=opened)
+    for name in ("Stroma", "other", "Necrosis"):
+        marks.write_text(json.dumps([area("3+", 0, 205), area(name, 205, 512)]))
+        assert judged(labels, Task.INTENSITY).truth.tolist() == [[3]]
+    for name, names in (
+        ("Ignore*", {}),
+        ("Folds", {"Folds": "ignore"}),
+        ("Stroma", {"stroma": "ignore"}),
+    ):
+        marks.write_text(json.dumps([area("3+", 0, 205), area(name, 205, 512)]))
+        with pytest.raises(DataSetError, match="no labeled tile"):
+            judged(replace(labels, rules=Rules(names=names)), Task.INTENSITY)
+
+
+def test_an_image_that_exif_turns_and_its_mask_that_it_does_not_are_refused(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x112] = 6
+    (tmp_path / "images").mkdir()
+    Image.fromarray(tile(1)).save(tmp_path / "images" / "a.png", exif=exif)
+    save(tmp_path / "masks" / "a.png", np.ones((512, 512), dtype=np.uint8))
+    with pytest.raises(DataSetError, match=r"a\.png: turned by EXIF, and its mask is not"):
+        judged(SiteLabels(path=tmp_path, mpp=0.2793), Task.TUMOR)
+    samples = masked_samples(
+        tmp_path / "images",
+        tmp_path / "masks",
+        Task.TUMOR,
+        lambda _: ("p", None),
+        values={0: 0, 1: 1},
+        mpp=0.2793,
+        white=(255, 255, 255),
+        progress=silent,
+    )
+    with pytest.raises(DataSetError, match=r"a\.png: turned by EXIF, and its mask is not"):
+        list(samples)
+    (image,) = find_images(tmp_path, Task.TUMOR, mpp=0.2793)
+    judge: Any = SimpleNamespace(task=Task.TUMOR)
+    with pytest.raises(DataSetError, match=r"a\.png: turned by EXIF, and its mask is not"):
+        judge_image(image, None, judge)
+
+
 def test_copies_under_two_patients_or_two_labels_are_refused(tmp_path: Path) -> None:
     folder, glass = tmp_path / "images", np.full((512, 512, 3), 255, np.uint8)
     labels = SiteLabels(path=folder, mpp=0.2793)
@@ -114,7 +162,8 @@ def test_copies_under_two_patients_or_two_labels_are_refused(tmp_path: Path) -> 
         (slides / patient).mkdir(parents=True)
         (slides / patient / "a.svs").touch()
         (slides / patient / "a.geojson").write_text(json.dumps([area("Tumor", 0, 512)]))
-    with pytest.raises(DataSetError, match="of patients p2 and p1"):
+    said = r"p2/a\.svs, column 0, row 0 is the same tile as .*p1/a\.svs, .* of patients p2 and p1"
+    with pytest.raises(DataSetError, match=said):
         judged(SiteLabels(path=slides, open_slide=opened), Task.TUMOR)
 
 

@@ -237,3 +237,7 @@ def test_a_class_may_be_translated_to_the_other_way_to_write_a_score(tmp_path: P
     )
     assert places(samples) == {(0, 0): 3}
     assert class_of(Task.SEGMENTATION, "x", {"X": "strong"}) == 4
+    # What L skips is no class of L: a name that means it would be skipped unseen.
+    for meant in ("stroma", "other"):
+        with pytest.raises(DataSetError, match="class 'x' is unknown"):
+            class_of(Task.INTENSITY, "x", {"X": meant})

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 from fixtures.tiles import save, tile
+from numpy.typing import NDArray
 from PIL import Image
 
-from models.datasets.images import label_tiles_of, read_mask, read_rgb, tiles_of
+from models.datasets.images import label_tiles_of, read_mask, read_rgb, require_same_turn, tiles_of
 from models.errors import DataSetError
 
 
@@ -112,26 +113,48 @@ def test_tiles_and_their_labels_are_cut_in_the_same_places(
     assert rows.shape == size
 
 
+def turned(path: Path, pixels: NDArray[np.uint8], orientation: int | None) -> Path:
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x112] = orientation
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(pixels).save(path, exif=exif)
+    return path
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
-@pytest.mark.parametrize("orientation", [3, 6, 8])
-def test_an_image_is_turned_as_viewers_show_it(
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_an_image_that_exif_turns_needs_a_mask_that_it_turns_alike(
     orientation: int, suffix: str, tmp_path: Path
 ) -> None:
-    """A mask is drawn on what is seen: it would lie on other tissue."""
-    shown = np.full((32, 48, 3), 240, dtype=np.uint8)
-    shown[:16] = (150, 60, 150)
-    turns = {3: 2, 6: 1, 8: 3}[orientation]
-    exif = Image.Exif()
-    exif[0x112] = orientation
-    path = tmp_path / f"a.{suffix}"
-    Image.fromarray(np.rot90(shown, turns).copy()).save(path, exif=exif)
-    found = read_rgb(path)
-    assert found.shape == shown.shape
-    assert np.abs(found.astype(int) - shown).max() < 30
-    if suffix != "jpg":
-        gray = Image.fromarray(np.rot90(shown[..., 0], turns).copy())
-        gray.save(path, exif=exif)
-        assert (read_mask(path) == shown[..., 0]).all()
+    """Whether the mask was drawn on the px as stored, or as viewers show them, is unknown."""
+    pixels, gray = tile(1, px=32), np.zeros((32, 32), dtype=np.uint8)
+    image = turned(tmp_path / f"a.{suffix}", pixels, orientation)
+    upright = turned(tmp_path / f"b.{suffix}", pixels, None)
+    mask = turned(tmp_path / "mask.png", gray, orientation)
+    plain = turned(tmp_path / "plain.png", gray, 1)
+    for pair, said in (
+        ((image, plain), rf"a\.{suffix}: .*its mask"),
+        ((upright, mask), "its image"),
+    ):
+        with pytest.raises(DataSetError, match=rf"{said} is not, or in another way\. Save both up"):
+            require_same_turn(*pair)
+    require_same_turn(upright, plain)
+    if suffix == "tif":  # Pillow turns these px, and no others
+        require_same_turn(image, turned(tmp_path / "mask.tif", gray, orientation))
+        with pytest.raises(DataSetError, match="Save both upright"):
+            require_same_turn(image, mask)
+    else:
+        require_same_turn(image, mask)
+        found = read_rgb(image)
+        assert found.shape == pixels.shape and np.abs(found.astype(int) - pixels).mean() < 30
+
+
+def test_what_xmp_or_odd_exif_data_say_turns_nothing(tmp_path: Path) -> None:
+    pixels, xmp = tile(1, px=32), b'<x tiff:Orientation="3"/>'
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", xmp=xmp, quality=95)
+    Image.fromarray(pixels).save(tmp_path / "mask.png", exif=b"Exif\0\0no tags at all")
+    require_same_turn(tmp_path / "a.jpg", tmp_path / "mask.png")
 
 
 def test_metadata_that_cannot_be_read_turn_nothing(tmp_path: Path) -> None:
@@ -154,3 +177,40 @@ def test_of_several_pages_none_goes_unread(tmp_path: Path) -> None:
         read_rgb(tmp_path / "stack.tif")
     whole.save(tmp_path / "thumbnail.tif", save_all=True, append_images=[small])
     assert (read_rgb(tmp_path / "thumbnail.tif") == np.asarray(whole)).all()
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"), [(259, 33003), (259, 99), (262, 32803), (256, 10**8), (258, 7)]
+)
+def test_a_further_page_that_cannot_be_set_up_harms_none(
+    tag: int, value: int, tmp_path: Path
+) -> None:
+    """Nobody reads it: as of another compression, kind of px, size, or number of bits."""
+    whole = Image.fromarray(tile(1, px=64))
+    path = tmp_path / "a.tif"
+    whole.save(path, save_all=True, append_images=[whole.resize((16, 16))])
+    data = bytearray(path.read_bytes())
+    first = _entries(data, int.from_bytes(data[4:8], "little"))
+    second = _entries(data, int.from_bytes(data[first[-1] + 12 : first[-1] + 16], "little"))
+    (entry,) = (at for at in second if int.from_bytes(data[at : at + 2], "little") == tag)
+    data[entry + 8 : entry + 12] = value.to_bytes(4, "little")
+    path.write_bytes(data)
+    assert (read_rgb(path) == np.asarray(whole)).all()
+
+
+def test_a_further_page_that_is_cut_off_harms_none(tmp_path: Path) -> None:
+    whole = Image.fromarray(tile(1, px=64))
+    path = tmp_path / "a.tif"
+    whole.save(path)
+    data = bytearray(path.read_bytes())
+    last = _entries(data, int.from_bytes(data[4:8], "little"))[-1]
+    for place in (len(data) - 2, 10**8):
+        data[last + 12 : last + 16] = place.to_bytes(4, "little")
+        path.write_bytes(data)
+        assert (read_rgb(path) == np.asarray(whole)).all()
+
+
+def _entries(data: bytearray, folder: int) -> list[int]:
+    """Places of the entries of a TIFF page, by the place of its folder."""
+    count = int.from_bytes(data[folder : folder + 2], "little")
+    return [folder + 2 + 12 * k for k in range(count)]

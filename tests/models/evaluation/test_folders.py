@@ -69,11 +69,12 @@ def test_names_of_images_are_no_patients_that_a_table_names(tmp_path: Path) -> N
 @pytest.mark.parametrize("layout", ["table", "scores"])
 def test_images_of_one_name_in_several_folders_are_no_patient(layout: str, tmp_path: Path) -> None:
     """Exports are named by their field: those of several cases counted as one patient's."""
-    names = [f"{case}/field1_2+" for case in ("S1", "S2", "S3")]
+    names = [f"{case}/field1_2+.png" for case in ("S1", "S2", "S3")]
+    names.append("S3/field1_2+.tif")
     for name in names:
-        put(tmp_path / f"{name}.png")
+        put(tmp_path / name)
     if layout == "table":
-        rows = "".join(f"{name}.png,2+\n" for name in names)
+        rows = "".join(f"{name},2+\n" for name in names)
         (tmp_path / "labels.csv").write_text(f"file,label\n{rows}")
     assert [i.patient for i in find_images(tmp_path, Task.INTENSITY)] == names
 

@@ -158,6 +158,8 @@ def test_patches_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert np.array_equal(again.labels, patches.labels)
     with small_files(64), pytest.raises(DataSetError, match=f"{tmp_path}: File too large"):
         save_patches(patches, tmp_path / "t.safetensors")
+    with pytest.raises(NotADirectoryError):  # more room would not help
+        save_patches(patches, tmp_path / "p" / "s.safetensors" / "none" / "t.safetensors")
     (tmp_path / "s.safetensors").write_bytes(b"none")
     with pytest.raises(DataSetError, match="no file of patches"):
         load_patches(tmp_path / "s.safetensors")

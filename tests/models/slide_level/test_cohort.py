@@ -83,7 +83,12 @@ def test_classes_are_those_of_table_2(
             ("S1,P1,a.png,0,,", 'S2,P2,a.png,0,,,"a', "S3,P3,a.png,0,,", 'S4,P4,a.png,0,,,b"'),
             "line 3: a cell with a line break",
         ),
-        (('S1,P1,a.png,0,,,"a" b',), "line 2: not a readable CSV table"),
+        (
+            ('S1,P1,a.png,0,,,"a', "S2,P2,a.png,0,,", 'S3,P3,a.png,0,,,"b"'),
+            "line 2: a cell with a line break",
+        ),
+        (('S1,P1,a.png,0,,,"a', 'S2,"P2",a.png,0,,', "S3,P3,a.png,0,,"), "line 2: a cell with a"),
+        (('S1,"P\n1",a.png,0,,,a',), "line 2: a cell with a line break"),
         ((), "no rows"),
         ((",,,,,",), "no rows"),
     ],
@@ -130,7 +135,19 @@ def test_a_column_that_is_read_and_is_there_twice_is_refused(twice: str, tmp_pat
     assert (found.patient, found.label.her2) == ("P1", "3+")
 
 
-@pytest.mark.parametrize("first", ["sep=;\r\n", '"sep=;"\n'])
+@pytest.mark.parametrize(
+    "note", ['"Tumor" margin', '"Tumor" ', '"two\nlines, one mark"', '5" lens', '"x \\"y\\" z"']
+)
+def test_quotes_and_lines_of_a_remark_are_its_own(note: str, tmp_path: Path) -> None:
+    rows = (f"S1,P1,a.png,3+,{note}", '"S2" ,"P2" ,a.png,0,')
+    found = read_cohort(cohort(tmp_path, *rows, head="slide,patient,overview,her2,note\n"))
+    assert [(s.slide, s.patient, s.label.her2) for s in found] == [
+        ("S1", "P1", "3+"),
+        ("S2", "P2", "0"),
+    ]
+
+
+@pytest.mark.parametrize("first", ["sep=;\r\n", '"sep=;"\n', "sep=; \n"])
 def test_the_line_by_which_a_spreadsheet_names_its_delimiter_is_passed_over(
     first: str, tmp_path: Path
 ) -> None:

@@ -49,7 +49,15 @@ def test_a_jpeg_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "whole.jpg"
     path.write_bytes(data + b"what some programs add")
     read_section(path, 64)
-    for length in (len(data) // 2 + len(exif) // 2, len(data) - 2):
+    for name, whole in (
+        ("end", data[:-2]),
+        ("more", data + b"\xff\xda\0\1"),
+        ("zeros", data + bytes(99)),
+    ):
+        path = tmp_path / f"{name}.jpg"
+        path.write_bytes(whole)  # no end, as of some encoders, or more behind it
+        read_section(path, 64)
+    for length in (len(data) // 2 + len(exif) // 2, len(data) - 200):
         path = tmp_path / f"cut-{length}.jpg"
         path.write_bytes(data[:length])
         with pytest.raises(DataSetError, match="not a readable picture"):
