@@ -38,8 +38,9 @@ def init(
     if written.commands:
         where = ", on the daemon's machine" if written.worker_commands else ""
         typer.echo(
-            "\nLook through tandem.toml. If you change it: tandem init --systemd again, since the "
-            f"units open its\nfolders and hand its secrets over. Then run as root{where}:\n"
+            "\nLook through tandem.toml. If you change it, write the units again, since they open "
+            f"its folders\nand hand its secrets over:\n{written.again}\n\n"
+            f"Then run as root{where}:\n"
         )
         typer.echo("\n".join(f"  {line}" for line in written.commands))
         if written.worker_commands:

@@ -39,7 +39,7 @@ from appliance.ledger.lifecycle import DeliveryState
 from appliance.ledger.queries import LEFT_OUT, NOTES, SLIDE_CHANGED, SLIDE_TRUSTED, WITHDRAWN
 from appliance.ledger.tables import DeliveryRow, fact, params_of, set_reason
 from appliance.ledger.transaction import Transaction
-from appliance.settings.destinations import DicomSlides
+from appliance.settings.destinations import DicomSlides, FolderDestination
 from appliance.settings.settings import Settings
 from dicom.status import Outcome, Verdict
 
@@ -86,6 +86,9 @@ class Outbox:
         self._settings = settings
         self._destinations = destinations
         self._slides_there = {each.name: each.slides_there for each in settings.destinations}
+        self._read_back = {
+            each.name for each in settings.destinations if isinstance(each, FolderDestination)
+        }
         self._clock = clock
         self._replaced = ReplacedSince(ledger, settings)
         self._rows = Rows(ledger, settings.delivery, clock)
@@ -259,7 +262,9 @@ class Outbox:
         self, rows: Sequence[DeliveryRow], destination: Destination, files: ScannedFiles
     ) -> Mapping[str, Answer]:
         instances = [files.instance(row) for row in rows]
-        self._step(sum(instance.size_bytes for instance in instances))  # an archive reads them
+        # A folder's files are read back. The largest sets the time: one that hangs is told.
+        read = instances if rows and rows[0].destination in self._read_back else []
+        self._step(max((instance.size_bytes for instance in read), default=0))
         answers = destination.prove(instances) if instances else {}
         by_uid = {row.sop_instance_uid: row for row in rows}
         return {

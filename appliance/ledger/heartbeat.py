@@ -173,8 +173,8 @@ def life(settings: Settings) -> Life:
             why = "Its process is there and does not answer; restart it."
         else:
             why = "Its process is gone: killed, or the machine was off. Start it: tandem run"
-            if sign.boot == boot_id() and not _sees_all_processes():
-                why = "Its process is gone, or cannot be seen from here: systemctl status tandem"
+            if sign.boot == boot_id() and (look := _where_to_look()):
+                why = f"Its process is gone, or cannot be seen from here: {look}"
         return Life(alive=False, sentence=f"Tandem stopped without a word after {when}. {why}")
     lanes: dict[str, list[str]] = {}
     for name, lane in sign.lanes.items():
@@ -214,13 +214,14 @@ def born(pid: int) -> int:
     return 0 if fields[0] in "ZX" else int(fields[19])
 
 
-def _sees_all_processes() -> bool:
-    """Return whether the processes of other services can be seen: no container, no hidden ones."""
+def _where_to_look() -> str:
+    """Return what shows the daemon where processes of others are hidden; empty where none are."""
     try:
-        of_the_host = str((PROC / "self/ns/pid").readlink()) == _OF_THE_HOST
-        return of_the_host and (PROC / "1").exists()
+        if str((PROC / "self/ns/pid").readlink()) != _OF_THE_HOST:
+            return "docker compose ps, on the machine of the containers"
+        return "" if (PROC / "1").exists() else "systemctl status tandem"
     except OSError:
-        return False
+        return "systemctl status tandem"
 
 
 def _path(settings: Settings) -> Path:

@@ -10,6 +10,7 @@ import re
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import func
@@ -32,6 +33,7 @@ from appliance.ledger.tables import (
 from appliance.operations.disk import forecast, retention_trouble
 from appliance.operations.scanner_folders import away_lines
 from appliance.settings.alerts import AlertKind
+from appliance.settings.installation import SALT_NAME
 from appliance.settings.settings import Settings
 from appliance.words.say import say
 
@@ -138,12 +140,16 @@ def causes_of_ledger(tx: Queries, settings: Settings, now: float) -> Iterator[Ca
 
 
 def _last_arrival(tx: Queries, settings: Settings, now: float) -> float:
-    """Return when the newest slide came; where none ever did, when the daemon was started."""
+    """Return when the newest slide came; where none ever did, when the daemon first started.
+
+    It draws the salt then; a later start would end a silence that goes on.
+    """
     newest = tx.session.exec(select(SlideRow).order_by(col(SlideRow.id).desc()).limit(1)).first()
     if newest is not None:
         return newest.created_at
-    sign = read_sign(settings)
-    return now if sign is None else sign.started
+    with suppress(OSError):
+        return (settings.state_dir / SALT_NAME).stat().st_mtime
+    return now
 
 
 def _of_destinations(tx: Queries, now: float) -> Iterator[Cause]:

@@ -145,8 +145,7 @@ def _drop_in(name: str, settings: Settings, config: Path, command: Path) -> str:
     if writes:
         lines += ["[Unit]", f"RequiresMountsFor={_word(settings.state_dir)}"]
     lines += ["[Service]", "ExecStart=", f"ExecStart={start}"]
-    shut = [*settings.watch.roots, settings.state_dir, config, command]
-    opened = [_word(_mount_of(path, shut) if away else path, away) for _, path, away in writes]
+    opened = [_word(path, away) for _, path, away in writes]
     if settings.state_dir != _STATE:
         lines += ["StateDirectory=", "ReadWritePaths="]
     else:
@@ -210,17 +209,6 @@ def _written(settings: Settings) -> Iterator[tuple[str, Path, bool]]:
             yield f"folder of the destination '{each.name}'", each.folder, True
     if settings.workitems is not None:
         yield "workitems.folder", settings.workitems.folder, True
-
-
-def _mount_of(folder: Path, shut: Iterable[Path]) -> Path:
-    """Return the mount point at or above a folder; the folder where that holds one of `shut`, too.
-
-    systemd binds a folder below a mount point to the share as it is at the start: after a remount
-    the service would write to the former one.
-    """
-    mount = next((each for each in (folder, *folder.parents) if os.path.ismount(each)), folder)
-    holds_others = any(is_inside(path, mount) for path in shut)
-    return folder if holds_others or _lies_in(folder, _HIDDEN) else mount
 
 
 def _read(settings: Settings) -> Iterator[tuple[str, Path]]:

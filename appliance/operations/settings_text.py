@@ -34,7 +34,8 @@ Settings of Tandem. For research use only.
 A line such as "#key = value" shows a default. To change it, remove the "#" and write another
 value. "None" in an explanation means that the line stays out; "{none}" stands for a value that only
 you know. `tandem config check` says whether the file is right, `tandem doctor` whether all that it
-names is there. After a change of folders or secrets: `tandem init --systemd` once more.
+names is there. After a change of folders or secrets:
+`tandem init --out FOLDER_OF_THIS_FILE --systemd` once more.
 """
 _DESTINATIONS = """\
 Where results are sent: one block for each destination, all of which get everything. These kinds

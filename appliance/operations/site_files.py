@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ UNITS_NAME = "systemd"
 class SiteFiles:
     """Files that were written, and commands: the settings file, the units, and what root runs.
 
-    `worker_commands` are those for each worker's machine; empty without a cluster.
+    `worker_commands` are those for each worker's machine; empty without a cluster. `again` is the
+    command that writes the units anew.
     """
 
     config: Path
@@ -34,6 +36,7 @@ class SiteFiles:
     units: tuple[Path, ...] = ()
     commands: tuple[str, ...] = ()
     worker_commands: tuple[str, ...] = ()
+    again: str = ""
 
 
 def write_site(folder: Path, scans: Path, state: Path, *, systemd: bool) -> SiteFiles:
@@ -72,6 +75,7 @@ def write_site(folder: Path, scans: Path, state: Path, *, systemd: bool) -> Site
         units=tuple(written),
         commands=(*link_commands(program), *commands(settings, config, units)),
         worker_commands=tuple(worker_commands(settings, config, units)),
+        again=shlex.join((str(program), "init", "--out", str(folder), "--systemd")),
     )
 
 

@@ -187,7 +187,7 @@ def _probe(folder: Path) -> str:
             return (
                 f"cannot be written ({err.strerror}). Mount it so that it can be, or name another "
                 "folder. Under systemd only the folders that the units name can be written: write "
-                "them anew by tandem init --systemd, and copy them."
+                "them anew by tandem init --out FOLDER_OF_TANDEM.TOML --systemd, and copy them."
             )
         return (
             f"cannot be written ({err.strerror}). Give Tandem's user the right to write, or name "

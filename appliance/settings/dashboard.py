@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from appliance.settings.network import Url, WithSecret, is_loopback
 from appliance.settings.section import Section
 
-HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+
+
+def _check_name(value: str) -> str:
+    if not _HOST.fullmatch(value):
+        raise ValueError("a name without https://, port or final dot, such as her2.lab.example")
+    return value
+
+
+HostName = Annotated[str, AfterValidator(_check_name)]
 """Name of a machine as browsers write it: without a scheme and a port."""
 RoleName = Literal["viewer", "operator", "pathologist", "admin"]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,8 @@ def find_settings_file(explicit: Path | None) -> Path | None:
     Raises
     ------
     SettingsError
-        If a file is named that does not exist.
+        If a file is named that does not exist; or if none is found, and the folder where the
+        command is given cannot be looked into.
     """
     named = explicit or (
         Path(os.environ["TANDEM_CONFIG"]) if "TANDEM_CONFIG" in os.environ else None
@@ -43,16 +46,32 @@ def find_settings_file(explicit: Path | None) -> Path | None:
         if not _is_file(named):
             raise SettingsError(f"{named}: no such settings file. Check --config or TANDEM_CONFIG.")
         return named
-    return next((Path(name) for name in SEARCHED if _is_file(Path(name), is_searched=True)), None)
+    here, *others = map(Path, SEARCHED)
+    hidden = ""
+    try:
+        if here.is_file():
+            return here
+    except PermissionError:  # such as root's home by sudo
+        hidden = "the settings of this folder, if it has any, cannot be read"
+    found = next((each for each in others if _is_file(each)), None)
+    if hidden and found is None:
+        raise SettingsError(f"{hidden}, and there are no others. Name a file by --config.")
+    if hidden:
+        _tell(f"{hidden}; using {found}")
+    return found
 
 
-def _is_file(path: Path, *, is_searched: bool = False) -> bool:
+@cache
+def _tell(line: str) -> None:
+    """Print a line once, however often the file is looked for."""
+    print(line, file=sys.stderr)
+
+
+def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except PermissionError:
-        # The attempt to read it tells. But a folder where the command happens to be, such as root's
-        # home by sudo, is no place of settings if its user cannot look into it.
-        return path.is_absolute() or not is_searched
+    except PermissionError:  # the attempt to read it tells
+        return True
 
 
 def load_settings(explicit: Path | None = None) -> Settings:

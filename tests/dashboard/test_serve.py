@@ -76,7 +76,9 @@ def test_a_name_in_the_settings_asks_people_to_sign_in(
     assert site_names() == {"her2.lab.example", "other.example"}
 
 
-@pytest.mark.parametrize("name", ["https://her2.lab.example", "her2.lab:443", "a,b", ""])
+@pytest.mark.parametrize(
+    "name", ["https://her2.lab.example", "her2.lab:443", "her2.lab.", "a,b", "a\n", ""]
+)
 def test_a_name_that_no_browser_asks_for_is_refused(name: str) -> None:
-    with pytest.raises(ValidationError, match="names"):
+    with pytest.raises(ValidationError, match=r"names[\s\S]* without https://, port or final dot"):
         Dashboard(names=(name,))

@@ -733,6 +733,34 @@ def test_a_large_object_that_is_being_sent_is_not_held_up(
     assert bool(sign.trouble) == held_up
 
 
+@pytest.mark.parametrize(
+    ("section", "read_mib"),
+    [
+        (FolderDestination(name="told"), 3),
+        (Hl7Destination(kind="hl7", name="told", host="x", port=1), 0),
+    ],
+)
+def test_a_proof_has_the_time_of_what_it_reads(
+    tmp_path: Path, section: DestinationSection, read_mib: int
+) -> None:
+    """A query of a network reads no object: one that hangs is told at once."""
+    desk, steps, at_proof = Desk(tmp_path), list[int](), list[int]()
+
+    class Asked(Told):
+        def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
+            at_proof.append(steps[-1])
+            return super().prove(instances)
+
+        def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
+            super().send(instances, before, after)
+            for number, instance in enumerate(instances, 1):
+                os.truncate(instance.path, number * 2**20)
+
+    settings = desk.settings.model_copy(update={"destinations": (section,)})
+    Outbox(desk.ledger, settings, {"told": Asked()}, lambda: 0.0, step=steps.append).run()
+    assert at_proof == [read_mib * 2**20]
+
+
 class TestWithdrawn:
     """A person says meanwhile that a slide is of another case, so that a result is nobody's."""
 

@@ -158,6 +158,8 @@ def test_a_process_that_cannot_be_seen_is_not_called_gone_for_sure(
     (proc / "1").mkdir()
     (proc / "self/ns/pid").unlink()
     (proc / "self/ns/pid").symlink_to("pid:[4026532000]")
-    for sentence in (hidden, life(settings).sentence):
-        assert "or cannot be seen from here: systemctl status tandem" in sentence
+    contained = life(settings).sentence
+    for sentence, look in ((hidden, "systemctl status tandem"), (contained, "docker compose ps")):
+        assert f"or cannot be seen from here: {look}" in sentence
         assert "tandem run" not in sentence
+    assert "systemctl" not in contained

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from appliance.ledger.transaction import NewDelivery
 from appliance.operations.alert_channels import Message
 from appliance.operations.alerts import AlertWatch, is_quiet, read_memory
 from appliance.settings.alerts import Alerts
+from appliance.settings.installation import installation_salt
 from appliance.settings.settings import Settings
 
 
@@ -388,10 +390,18 @@ def test_a_site_to_which_no_slide_ever_came_is_told(settings: Settings, ledger: 
     watch = AlertWatch(
         changed(settings, after_minutes=0, nothing_arrived_hours=1.0), {"mail": told}
     )
-    started = Sign(at=NOW, monotonic=0.0, boot="", pid=1, born=1, started=NOW - 3500)
-    write_sign(settings, started)
+    watch.look(NOW)
+    assert not told.keys  # the daemon has not begun
+    installation_salt(settings.state_dir)
+    os.utime(settings.state_dir / "installation.txt", (NOW - 3500, NOW - 3500))
     watch.look(NOW)
     assert "silence" not in told.keys
     watch.look(NOW + 101)
-    assert "silence" in told.keys
+    assert told.keys == ["silence"]
+    # Another start ends no silence.
+    again = Sign(at=NOW + 200, monotonic=0.0, boot="", pid=1, born=1, started=NOW + 200)
+    write_sign(settings, again)
+    watch.look(NOW + 201)
+    watch.look(NOW + 4000)
+    assert told.keys == ["silence"] and not told.ends
     watch.close()

@@ -196,4 +196,4 @@ def test_a_folder_that_is_read_only_under_systemd_names_the_units(tmp_path: Path
         destination = FolderDestination(folder=archive)
         settings = Settings(state_dir=tmp_path / "state", destinations=(destination,))
         (problem,) = folder_problems(settings)
-    assert "Read-only file system" in problem and "tandem init --systemd" in problem
+    assert "Read-only file system" in problem and "tandem init --out FOLDER" in problem

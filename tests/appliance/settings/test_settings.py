@@ -257,7 +257,7 @@ def test_a_named_file_must_be_there(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_the_user_cannot_enter_has_no_settings_to_search(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """``sudo -u tandem tandem status`` is typed in root's home."""
     home, site = tmp_path / "root", tmp_path / "etc" / "tandem.toml"
@@ -275,7 +275,12 @@ def test_a_folder_that_the_user_cannot_enter_has_no_settings_to_search(
     try:
         with pytest.raises(PermissionError):
             Path("tandem.toml").is_file()
-        assert find_settings_file(None) == site
+        assert find_settings_file(None) == find_settings_file(None) == site
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "cannot be read" in line and line.endswith(f"using {site}")
+        monkeypatch.setattr(settings_file, "SEARCHED", ("tandem.toml", "/none/tandem.toml"))
+        with pytest.raises(SettingsError, match="--config"):
+            find_settings_file(None)  # the defaults would be another site's
     finally:
         os.seteuid(user)
         home.chmod(0o700)
