@@ -86,21 +86,14 @@ def pieces_of(moving: Picture) -> list[Part]:
     return [Part.of(moving.mask & (fine == k)) for k in range(len(large))]
 
 
-def components(
-    mask: NDArray[np.bool_], mpp: float
-) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Numbers, from 1, of the separate areas of tissue (rows, columns), and their areas in mm².
-
-    Tissue up to `JOIN_UM` apart is one; the area of number 0, the glass, is not meant.
-    """
-    step, labels, area = _joined(mask, mpp)
-    return _enlarged(labels, step, mask.shape), area
-
-
 def _joined(
     mask: NDArray[np.bool_], mpp: float
 ) -> tuple[int, NDArray[np.int32], NDArray[np.float64]]:
-    """As `components`, with the numbers `step` times as coarse; `step`, numbers, areas."""
+    """Numbers, from 1, of the separate areas of tissue, `step` times as coarse, and areas in mm².
+
+    Tissue up to `JOIN_UM` apart is one; the area of number 0, the glass, is not meant. Returns
+    `step`, numbers (rows, columns), areas.
+    """
     step = max(1, round(JOIN_UM / 8 / mpp))
     small = shrunk_mask(mask, step)
     reach = max(1, round(JOIN_UM / 2 / (mpp * step)))
@@ -112,15 +105,16 @@ def _joined(
 
 
 def _cores(area: NDArray[np.float64]) -> int:
-    """Number of areas (mm²) from `LEAST_CORE_MM2` on that are alike; 0 unless most of them are.
+    """Number of areas (mm²) from `LEAST_CORE_MM2` on that are alike; 0 unless they are most tissue.
 
-    The cores of a microarray are punched by one needle; fragments of a curettage differ.
+    The cores of a microarray are punched by one needle; fragments of a curettage, and the islands
+    beside a resection, differ.
     """
-    area = area[area >= LEAST_CORE_MM2]
-    if not len(area):
+    large = area[area >= LEAST_CORE_MM2]
+    if not len(large):
         return 0
-    alike = int((np.abs(area / np.median(area) - 1) <= ALIKE).sum())
-    return alike if 2 * alike > len(area) else 0
+    alike = large[np.abs(large / np.median(large) - 1) <= ALIKE]
+    return len(alike) if 2 * alike.sum() > area.sum() else 0
 
 
 def _enlarged(image: NDArray[Any], step: int, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.geometry import Affine
+from appliance.geometry import TILE_UM, Affine
 from appliance.registration.deformation import fitted
 from appliance.registration.mapping import Piece
 from appliance.registration.patches import vote
@@ -16,7 +16,7 @@ from appliance.registration.picture import Picture, shortest_um, size_um
 from appliance.registration.pieces import Part
 from appliance.registration.rigid import find_poses, refined
 from appliance.registration.rotation_search import pose_by_nuclei, shows_nuclei
-from appliance.registration.strays import crumbs_of, drifted, near, split, torn_regions
+from appliance.registration.strays import lies_elsewhere, near, split, torn_regions
 from appliance.registration.votes import FEWEST, Votes, agreeing, fitting_start
 
 WIDE_UM, WIDE_REACH_UM = 400.0, 260.0
@@ -41,7 +41,7 @@ other pieces are found too: a round crumb has the outline of a round core of con
 OUTLINE_MM2 = 8.0
 """Area of a piece up to which its outline may make a quarter of its patches agree."""
 MOST_SEARCHED = 4
-"""Torn regions of a piece that are searched for, the largest; each takes some seconds."""
+"""Torn regions of a slide that are searched for; each takes some seconds."""
 LIKENESS_UM = 12.0
 """Smoothing of the pictures whose correlation ranks poses."""
 
@@ -88,8 +88,8 @@ def bend_all(moving: Picture, fixed: Picture, placed: list[Placed]) -> list[Plac
 
     A quarter of the fine patches has to agree, and a quarter without the outline, unless no piece
     would be left. Patches of a small piece overlap, so that a quarter of them may agree at a wrong
-    place by chance: half of them have to. Parts of a found piece that do not lie where the rest of
-    it indicates become pieces of their own, without a place where none is found (`strays`).
+    place by chance: half of them have to. Parts of a found piece that are found elsewhere become
+    pieces of their own (`strays`).
     """
     done, sure = [], []
     for coarse in placed:
@@ -126,38 +126,31 @@ def _bent(moving: Picture, fixed: Picture, coarse: Placed) -> tuple[Placed, bool
 def _without_strays(
     moving: Picture, fixed: Picture, placed: list[Placed], coarse: list[Votes]
 ) -> list[Placed]:
-    """The pieces without their parts that lie elsewhere, and these parts; the largest first.
+    """The pieces without their parts that are found elsewhere, and these parts; the largest first.
 
-    A torn region is placed on its own, as a lost piece is, or has no place. Crumbs have none.
+    A torn region is searched for on its own, as a lost piece is. One that is not found stays with
+    its piece: in sections of different depth many patches find nothing where the map is right.
     """
     done: list[Placed] = []
+    searched = 0
     for rest, wide in zip(placed, coarse, strict=True):
-        if rest.piece is None:
-            done.append(rest)
-            continue
-        crumbs = _drifted_crumbs(moving, fixed, rest.part, rest.piece)
-        if crumbs is not None:
-            rest, lost = _apart(rest, crumbs, moving)
-            done.append(lost)
-        torn = _torn(moving, rest, wide)
-        for number, region in enumerate(torn):
-            rest, lost = _apart(rest, region, moving)
-            done.append(_elsewhere(moving, fixed, lost) if number < MOST_SEARCHED else lost)
+        for region in _torn(moving, rest, wide):
+            if searched == MOST_SEARCHED:
+                break
+            searched += 1
+            remaining, lost = _apart(rest, region, moving)
+            found = _elsewhere(moving, fixed, lost)
+            if (
+                found.piece is not None
+                and rest.piece is not None
+                and lies_elsewhere(
+                    moving, region, rest.piece, found.piece, remaining.part.mask(), TILE_UM
+                )
+            ):
+                rest = remaining
+                done.append(found)
         done.append(rest)
     return sorted(done, key=lambda each: -int(each.part.inside.sum()))
-
-
-def _drifted_crumbs(
-    moving: Picture, fixed: Picture, part: Part, piece: Piece
-) -> NDArray[np.bool_] | None:
-    """The mask of the crumbs of a part that are not where `piece` takes them; None: it has none."""
-    crumbs = crumbs_of(part, moving.mpp)
-    if crumbs is None:
-        return None
-    patch, reach = _narrow(moving, fixed)
-    votes = vote(moving, fixed, crumbs > 0, piece, patch_um=patch / 2, reach_um=reach, dense=True)
-    lost = drifted(crumbs, near(votes, piece), moving.mpp, PLACED)
-    return lost if lost.any() else None
 
 
 def _torn(moving: Picture, placed: Placed, coarse: Votes) -> list[NDArray[np.bool_]]:

@@ -1,7 +1,7 @@
-"""Parts of a piece that do not lie where the rest of it indicates: a torn half, a drifted crumb.
+"""Parts of a piece that do not lie where the rest of it indicates, as a torn half.
 
-The pieces are those of the H&E slide. On the IHC slide a piece may be torn, and small crumbs swim
-away on their own; the votes of the rest say nothing of their place.
+The pieces are those of the H&E slide. On the IHC slide a piece may be torn; the votes of the rest
+say nothing of the place of the other part.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from appliance.registration.mapping import Piece, Points
 from appliance.registration.picture import Picture
-from appliance.registration.pieces import LEAST_PIECE_MM2, Part, components
+from appliance.registration.pieces import Part
 from appliance.registration.votes import Votes, distances
 
 LEAST_PATCHES = 8
@@ -23,6 +23,8 @@ LEAST_PATCHES = 8
 LEAST_DETAIL = 0.35
 """Least standard deviation of a patch's detail, as a share of that of the whole tissue: where
 nothing is to be seen (mucin, fat, edema), a patch that is not found is no evidence."""
+SPREAD_UM = 60.0
+"""Distance of the places by which the places of two parts are compared."""
 
 Mask = NDArray[np.bool_]
 
@@ -65,42 +67,36 @@ def torn_regions(moving: Picture, part: Part, votes: Votes, coarse: Votes) -> li
     return [mask & (near == k) for k in regions]
 
 
-def crumbs_of(part: Part, mpp: float) -> NDArray[np.int32] | None:
-    """Numbers, from 1, of the crumbs of a piece, over the whole picture; 0 is the rest.
-
-    A crumb is smaller than the least piece, and no more than half of the piece. None: it has none.
-    """
-    labels, area = components(part.inside, mpp)
-    small = (area < LEAST_PIECE_MM2) & (area <= area[1:].sum() / 2)
-    small[0] = False
-    crumbs = np.where(part.inside & small[labels], labels, 0)
-    if not crumbs.any():
-        return None
-    found = np.zeros(part.shape, dtype=np.int32)
-    rows, columns = crumbs.shape
-    found[part.top : part.top + rows, part.left : part.left + columns] = crumbs
-    return found
-
-
-def drifted(crumbs: NDArray[np.int32], votes: Votes, mpp: float, least: float) -> Mask:
-    """Return the mask of the crumbs of which less than a share `least` of the patches agrees.
-
-    `votes` are those that agree, of overlapping patches of the crumbs. A crumb too small for a
-    patch has none.
-    """
-    tried, agree = (
-        np.bincount(crumbs[row, column], minlength=int(crumbs.max()) + 1)
-        for column, row in (_px(places, mpp).T for places in (votes.tried_um, votes.he_um))
-    )
-    lost = agree < np.maximum(1, least * tried)
-    lost[0] = False
-    found: Mask = lost[crumbs]
-    return found
-
-
 def near(votes: Votes, piece: Piece) -> Votes:
     """The votes within half of the search radius of where `piece` takes them."""
     return votes.where(distances(votes.ihc_um, piece.forward(votes.he_um)) < votes.reach_um / 2)
+
+
+def lies_elsewhere(
+    moving: Picture, away: Mask, piece: Piece, there: Piece, rest: Mask, least_um: float
+) -> bool:
+    """Return whether `there` takes a part off the place that `piece` has for it, by `least_um` at
+    the median, and not onto the place of the `rest`.
+    """
+    from scipy.spatial import cKDTree  # slow to load; the daemon does not need it
+
+    part, others = (_spread(mask, moving.mpp) for mask in (away, rest))
+    if not len(part):
+        return False
+    placed = there.forward(part)
+    moved = float(np.median(distances(placed, piece.forward(part))))
+    if moved < least_um or not len(others):
+        return moved >= least_um
+    apart_um = cKDTree(piece.forward(others)).query(placed)[0]
+    return float(np.median(apart_um)) >= SPREAD_UM
+
+
+def _spread(mask: Mask, mpp: float) -> Points:
+    """Return places (x, y) in µm all over a mask, `SPREAD_UM` apart."""
+    step = max(1, round(SPREAD_UM / mpp))
+    row, column = np.nonzero(mask[::step, ::step])
+    found: Points = (np.column_stack([column, row]) * step + 0.5).astype(np.float64) * mpp
+    return found
 
 
 def split(votes: Votes, away: Mask, mpp: float) -> tuple[Votes, Votes]:

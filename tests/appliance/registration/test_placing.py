@@ -198,8 +198,8 @@ def moved(structure: NDArray[np.float32], x: int, y: int) -> NDArray[np.float32]
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_the_torn_half_of_a_section_is_placed_on_its_own_or_has_no_place(there: bool) -> None:
-    """The halves lie 0.4 mm apart; where the right one is not itself, nothing else is taken."""
+def test_the_torn_half_of_a_section_is_placed_on_its_own_or_stays(there: bool) -> None:
+    """The halves lie 0.4 mm apart; where the right one is not itself, it is placed by the rest."""
     rng = np.random.default_rng(7)
     section, other = texture(rng), texture(rng)
     whole = disc(350, 350, 1450)
@@ -210,8 +210,8 @@ def test_the_torn_half_of_a_section_is_placed_on_its_own_or_has_no_place(there: 
     places = np.array([[250.5, 350.5], [530.5, 350.5]])
     goal = found.mapping.forward(places * MPP) / MPP - places
     assert np.abs(goal[0]).max() < 2
-    assert np.abs(goal[1] - (90, 0)).max() < 2 if there else np.isnan(goal[1]).all()
-    assert (found.lost_mm2 < 0.1) == there
+    assert np.abs(goal[1] - ((90, 0) if there else (0, 0))).max() < (2 if there else 10)
+    assert found.lost_mm2 < 0.1
     assert "slides-do-not-match" not in [r.code for r in alignment_reasons(Review(), found)]
 
 
@@ -227,24 +227,6 @@ def test_a_region_where_nothing_is_to_be_seen_keeps_its_place(seed: int = 8) -> 
     assert found.lost_mm2 == 0
     center = np.array([[350.5, 350.5]]) * MPP
     assert np.abs(found.mapping.forward(center) - center).max() < 30
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_a_small_crumb_has_a_place_only_where_it_is_seen(there: bool) -> None:
-    """The crumb (0.26 mm²) is no piece; control tissue may lie where the section's map has it."""
-    rng = np.random.default_rng(5)
-    section, other = texture(rng), texture(rng)
-    large, crumb, control = disc(350, 350, 990), disc(800, 120, 290), disc(800, 120, 500)
-    he = picture(section, large | crumb)
-    if there:
-        found = aligned(he, picture(moved(section, 0, 0), large | crumb))
-    else:
-        shown = np.where(control, other, moved(section, 0, 0)).astype(np.float32)
-        found = aligned(he, picture(shown, large | control))
-    center = np.array([[800.5, 120.5]]) * MPP
-    goal = found.mapping.forward(center)
-    assert np.abs(goal - center).max() < 10 if there else np.isnan(goal).all()
-    assert found.lost_mm2 == pytest.approx(0 if there else 0.26, abs=0.02)
 
 
 @pytest.mark.parametrize("mirrored", [True, False])
@@ -279,6 +261,12 @@ def test_small_cores_are_told_from_the_fragments_of_a_curettage() -> None:
     with pytest.raises(AlignmentError, match=r"110 pieces of tissue.* microarray"):
         pieces_of(section(rng.integers(125, 133, 110)))
     assert len(pieces_of(section(rng.integers(80, 137, 110)))) == 1
+    islands = section(rng.integers(125, 133, 110))
+    beside = np.ones((1200, islands.mask.shape[1]), dtype=bool)
+    beside[-60:] = False
+    mask = np.vstack([beside, islands.mask])
+    resection = Picture(layers=np.dstack([mask, mask]).astype(np.float32), mask=mask, mpp=MPP)
+    assert len(pieces_of(resection)) == 1
 
 
 def test_a_tissue_microarray_is_no_block() -> None:
