@@ -21,20 +21,41 @@ def power_of(base: tuple[int, int], level: tuple[int, int]) -> int | None:
 
 
 def is_taken(levels: Levels) -> bool:
-    """Return whether the writer takes the levels by the factors that they state."""
-    from wsidicom.config import settings
+    """Return whether the writer takes the levels by the factors that they state.
 
-    logs = [math.log2(down) for down in levels.level_downsamples]
-    within = settings.level_scale_tolerance
-    return all(math.isclose(log, round(log), rel_tol=0, abs_tol=within) for log in logs)
+    It keeps one level of each rounded power, the last, and looks at no other.
+    """
+    kept = {round(math.log2(down)): k for k, down in enumerate(levels.level_downsamples)}
+    sizes = levels.level_dimensions
+    whole = sizes[kept.get(0, 0)] == sizes[0]
+    return whole and all(_is_near(levels.level_downsamples[k]) for k in kept.values())
 
 
 def keeps_all(levels: Levels) -> bool:
-    """Return whether the levels of `dyadic` are those of the file, each of them."""
+    """Return whether the writer keeps levels of the file alone: none of `dyadic` is made anew."""
     if is_taken(levels):
         return True
-    powers = [power_of(levels.level_dimensions[0], size) for size in levels.level_dimensions]
+    powers = _powers(levels)
     return None not in powers and len(set(powers)) == len(powers)
+
+
+def _is_near(down: float) -> bool:
+    """Return whether the writer takes a factor for a power of two."""
+    from wsidicom.config import settings
+
+    log = math.log2(down)
+    return math.isclose(log, round(log), rel_tol=0, abs_tol=settings.level_scale_tolerance)
+
+
+def _powers(levels: Levels) -> list[int | None]:
+    """Return the power of two of each level; None where it was shrunk by another factor."""
+    sizes = levels.level_dimensions
+    found = [power_of(sizes[0], size) for size in sizes]
+    for k, down in enumerate(levels.level_downsamples):
+        power = int(2 ** round(math.log2(down)))
+        if found[k] is None and power > 1 and _is_near(down):
+            found[k] = power
+    return found
 
 
 def dyadic(levels: Levels) -> Levels:
@@ -58,7 +79,7 @@ class _Dyadic:
     def __init__(self, levels: Levels) -> None:
         self._levels = levels
         base = levels.level_dimensions[0]
-        powers = [power_of(base, size) for size in levels.level_dimensions]
+        powers = _powers(levels)
         first = {power: k for k, power in reversed([*enumerate(powers)]) if power is not None}
         made: dict[int, int] = {}
         for k, down in enumerate(levels.level_downsamples):
@@ -67,7 +88,13 @@ class _Dyadic:
         self._powers = sorted(first | made)
         self._is_made = [power in made for power in self._powers]
         self.sources = [(first | made)[power] for power in self._powers]
-        self.level_downsamples: Sequence[float] = [float(power) for power in self._powers]
+        # A level near a power of two keeps the factor that the file states, as `is_taken` has it.
+        self.level_downsamples: Sequence[float] = [
+            float(power)
+            if power in made or power_of(base, levels.level_dimensions[first[power]])
+            else levels.level_downsamples[first[power]]
+            for power in self._powers
+        ]
         self.level_dimensions: Sequence[tuple[int, int]] = [
             (max(1, base[0] // power), max(1, base[1] // power))
             if power in made
@@ -80,12 +107,12 @@ class _Dyadic:
     ) -> Image.Image:
         """Return RGBA of a level; `location` in level-0 px, `size` in px of the level."""
         read, source = self._levels.read_region, self.sources[level]
-        power, down = self._powers[level], self._levels.level_downsamples[source]
+        factor, down = self.level_downsamples[level], self._levels.level_downsamples[source]
         if not self._is_made[level]:
             # The reader finds the level's px by its own quotient.
-            at = round(location[0] / power * down), round(location[1] / power * down)
+            at = round(location[0] / factor * down), round(location[1] / factor * down)
             return read(at, source, size)
-        wide = max(1, round(size[0] * power / down)), max(1, round(size[1] * power / down))
+        wide = max(1, round(size[0] * factor / down)), max(1, round(size[1] * factor / down))
         return read(location, source, wide).resize(size, Image.Resampling.BOX)
 
 

@@ -46,13 +46,14 @@ def bags(
     without = 0
     with ProgressBars() as progress:
         for slide in slides:
+            path = out_dir / f"{slide.stem}{SUFFIX}"
             try:
                 bag = bag_of_slide(slide, settings, progress, encoder=encoder)
             except (SlideError, SourceChangedError, ArtifactDamagedError, DataSetError) as err:
-                typer.echo(f"{slide}: {err}", err=True)
+                older = f" {path} is of an earlier run: delete it." if path.exists() else ""
+                typer.echo(f"{slide}: {err}{older}", err=True)
                 without += 1
                 continue
-            path = out_dir / f"{slide.stem}{SUFFIX}"
             save_bag(bag, path)
             typer.echo(f"{path}: {len(bag)} tiles")
     if without:

@@ -44,8 +44,9 @@ def encode_slide(slide: SlideReader, tissue: Tissue, encoder: Encoder, progress:
     NoTissueError
         If no tile holds tissue.
     WeightsError
-        If one tile of the encoder is larger than a tile of the grid, or its numbers are too large
-        to be kept.
+        If one tile of the encoder is larger than a tile of the grid.
+    DataSetError
+        If the encoder's numbers are too large to be kept.
     SlideError
         If no tile can be decoded.
     """
@@ -79,7 +80,7 @@ def encode_slide(slide: SlideReader, tissue: Tissue, encoder: Encoder, progress:
 
 def _kept(vectors: NDArray[np.float32], spec: EncoderSpec) -> NDArray[np.float16]:
     if not fits_float16(vectors):
-        raise WeightsError(
+        raise DataSetError(
             f"The encoder {spec.name} gives numbers that a bag cannot hold (float16). Export it "
             "with its last normalization."
         )

@@ -23,6 +23,7 @@ from PIL.ImageCms import ImageCmsProfile, PyCMSError
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.slides.encoded import Pixels
+from appliance.slides.header import shows_the_same
 from appliance.slides.ome import is_ome, ome_pictures
 from appliance.slides.tiff_index import TiffIndex, TiffIndexError
 from appliance.slides.tiff_pyramid import TiffPyramid, open_pyramid
@@ -90,7 +91,8 @@ def pyramid_of(path: Path) -> Iterator[Pyramid | None]:
     """Open the levels of a TIFF whose compressed tiles are known, for conversion to DICOM.
 
     Also those of a file whose bounds leave out px, to which the converter would crop. None for
-    other formats, which the converter reads by itself. Raises SlideError as `open_handle`.
+    other formats, which the converter reads by itself. A level of another shape than level 0 is
+    left out: it may be a picture of the label. Raises SlideError as `open_handle`.
     """
     handle = open_handle(path)
     try:
@@ -99,16 +101,33 @@ def pyramid_of(path: Path) -> Iterator[Pyramid | None]:
         if not plain and not is_bounded(handle.properties, handle.dimensions):
             yield None
         else:
+            sizes = handle.level_dimensions
+            shown = [k for k, size in enumerate(sizes) if shows_the_same(sizes[0], size)]
+            coded = coded_levels(path, sizes) if plain else ()
             yield Pyramid(
-                levels=handle,
-                coded=coded_levels(path, handle.level_dimensions) if plain else (),
+                levels=_Chosen(handle, shown) if len(shown) < len(sizes) else handle,
+                coded=tuple(coded[k] for k in shown) if coded else (),
                 properties=handle.properties,
                 pictures={} if own else handle.associated_images,
                 profile=None if own else _profile(handle),
-                own=own,
+                own=own or len(shown) < len(sizes),
             )
     finally:
         handle.close()
+
+
+class _Chosen:
+    """Some of the levels of a handle."""
+
+    def __init__(self, handle: openslide.OpenSlide, chosen: Sequence[int]) -> None:
+        self._handle, self._chosen = handle, chosen
+        self.level_dimensions = [handle.level_dimensions[k] for k in chosen]
+        self.level_downsamples = [handle.level_downsamples[k] for k in chosen]
+
+    def read_region(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Image:
+        """Return RGBA of a level; `location` in level-0 px, `size` in px of the level."""
+        image: Image = self._handle.read_region(location, self._chosen[level], size)
+        return image
 
 
 def _profile(handle: openslide.OpenSlide) -> ImageCmsProfile | None:

@@ -20,6 +20,7 @@ from fixtures.judges import dicom_errors
 from fixtures.slide_objects import HEIGHT, MPP, SCANNED, STUDY_UID, WIDTH, identity, write_svs
 from PIL import Image, ImageCms
 from pydicom import Dataset, dcmread
+from pydicom.pixels import pixel_array
 from pydicom.sr.coding import Code
 
 from appliance.slides.general import pyramid_of
@@ -217,6 +218,10 @@ def _tiff(path: Path, sizes: list[tuple[int, int]], compression: str) -> Path:
         ([(1800, 1500), (600, 500), (200, 166)], "zlib", ENCODED_AGAIN, [1, 4, 16]),
         ([(1800, 1500), (900, 750), (300, 250)], "jpeg", ENCODED_AGAIN, [1, 2, 8]),
         ([(1800, 1500), (450, 375), (360, 300), (360, 300)], "jpeg", ENCODED_AGAIN, [1, 4, 8]),
+        # The writer takes the last of a rounded power, and passes it through.
+        ([(1800, 1500), (486, 405), (450, 375)], "jpeg", PASSED_THROUGH, [1, 4]),
+        # 1800 / 448 is near 4, which is kept beside a level of no power of two.
+        ([(1800, 1500), (448, 373), (300, 250)], "jpeg", ENCODED_AGAIN, [1, 4.02, 8]),
     ],
 )
 def test_levels_of_any_factor_are_converted(
@@ -228,15 +233,50 @@ def test_levels_of_any_factor_are_converted(
     assert done.how.startswith(how)
     assert [dicom_errors(path) for path in done.paths] == [[] for _ in done.paths]
     headers = read_headers(done.paths)
-    assert [slide_facts([h]).mpp for h in headers] == pytest.approx([MPP * f for f in factors])
+    stated = [slide_facts([h]).mpp for h in headers]
+    assert stated == pytest.approx([MPP * f for f in factors], rel=1e-3)
     whole = pixels(slide)
     with openslide.OpenSlide(max(done.paths, key=lambda path: path.stat().st_size)) as opened:
         for level, size in enumerate(opened.level_dimensions):
             shown = np.asarray(opened.read_region((0, 0), level, size).convert("RGB")).astype(int)
             factor = factors[level]
-            part = whole[: size[1] * factor, : size[0] * factor]
+            part = whole[: round(size[1] * factor), : round(size[0] * factor)]
             wanted = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
             assert np.abs(shown - wanted).mean() < 4
+
+
+@pytest.mark.parametrize("aperio", [False, True])
+@pytest.mark.parametrize(
+    ("sizes", "compression", "how"),
+    [
+        ([(1800, 1500), (900, 750)], "jpeg", PASSED_THROUGH),
+        ([(1800, 1500), (900, 750)], "lzw", ENCODED_AGAIN),
+        ([(1800, 1500), (600, 500)], "jpeg", ENCODED_AGAIN),
+    ],
+)
+def test_a_macro_among_the_levels_is_not_sent(
+    sizes: list[tuple[int, int]], compression: str, how: str, aperio: bool, tmp_path: Path
+) -> None:
+    slide = tmp_path / ("slide.svs" if aperio else "slide.tif")
+    macro = np.full((224, 560, 3), (255, 0, 0), np.uint8)
+    cv2.putText(macro, "SMITH 123", (10, 120), cv2.FONT_HERSHEY_SIMPLEX, 3, (255, 255, 255), 5)
+    image = np.full((1500, 1800, 3), (90, 160, 200), np.uint8)
+    with tifffile.TiffWriter(slide) as tiff:
+        for level in [*(cv2.resize(image, size) for size in sizes), macro]:
+            described = f"Aperio Image Library v1\n{level.shape[1]}x{level.shape[0]}"
+            tiff.write(
+                level, tile=(128, 128), photometric="rgb", compression=compression, metadata=None,
+                subfiletype=int(level is not image),
+                description=f"{described}|AppMag = 40|MPP = 0.25" if aperio else None,
+            )  # fmt: skip
+    with openslide.OpenSlide(slide) as opened:
+        assert opened.level_dimensions[-1] == (560, 224)
+    with pyramid_of(slide) as pyramid:
+        done = convert_slide(slide, tmp_path / "out", identity(), mpp=MPP, pyramid=pyramid)
+    assert done.how.startswith(how) and len(done.paths) == 2
+    for path in done.paths:
+        shown = pixel_array(path).reshape(-1, 3).astype(int)
+        assert (shown[:, 0] - shown[:, 2]).max() < 100  # no px of the red label
 
 
 def test_what_is_no_slide_is_refused(tmp_path: Path) -> None:

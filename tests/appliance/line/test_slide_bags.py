@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.damage import lose_tiles
-from numpy.typing import NDArray
+from fixtures.damage import lose_tiles, overflow
 from typer.testing import CliRunner
 
 from appliance.cli.main import app
@@ -29,7 +28,7 @@ from appliance.readers.bags import cut_of
 from appliance.readers.tile_pass import silent
 from appliance.settings.settings import Settings
 from appliance.slides.reader import SlideReader
-from models.encoders.load import Encoder, load_encoder
+from models.encoders.load import load_encoder
 from models.encoders.spec import read_encoder, reference_encoder, verify_encoder
 from models.errors import DataSetError
 from models.mil.bag import Bag, load_bag
@@ -145,9 +144,13 @@ def test_a_slide_without_a_bag_does_not_end_the_command(slide: Path, tmp_path: P
     junk = tmp_path / "a.svs"
     junk.write_bytes(b"no slide")
     blank = write_slide(tmp_path / "b.svs", tissue=False)
-    config = ("--out", str(tmp_path / "bags"), "--config", str(tmp_path / "tandem.toml"))
+    kept = tmp_path / "bags" / "a.safetensors"
+    kept.parent.mkdir()
+    kept.write_bytes(b"of an earlier run")
+    config = ("--out", str(kept.parent), "--config", str(tmp_path / "tandem.toml"))
     done = CliRunner().invoke(app, ["dataset", "bags", str(junk), str(blank), str(slide), *config])
     assert done.exit_code == 1 and "2 of 3 slides" in str(done.exception)
+    assert done.stderr.count("earlier run") == 1 and f"{kept} is of an earlier run" in done.stderr
     assert f"{junk}: The file is not a slide" in done.stderr and f"{blank}: " in done.stderr
     assert (tmp_path / "bags" / "S26-1_A1_HER2.safetensors").is_file()
 
@@ -163,17 +166,15 @@ def test_a_slide_on_which_the_line_keeps_silent_teaches_nothing(
     assert len(bag_of_slide(slide, settings.model_copy(update={"review": review}), silent)) >= 2
 
 
-def test_an_encoder_whose_numbers_no_bag_can_hold_is_to_blame(
-    slide: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+def test_a_slide_whose_vectors_no_bag_can_hold_is_told_and_passed_over(
+    slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode = Encoder.encode
-
-    def huge(self: Encoder, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return encode(self, tiles) * np.float32(1 if (tiles == 255).all() else 1e7)
-
-    monkeypatch.setattr(Encoder, "encode", huge)
-    with pytest.raises(WeightsError, match="float16"):
-        bag_of_slide(slide, settings, silent)
+    overflow(monkeypatch)
+    (tmp_path / "tandem.toml").write_text(f'state_dir = "{tmp_path / "state"}"\n')
+    config = ("--out", str(tmp_path / "bags"), "--config", str(tmp_path / "tandem.toml"))
+    done = CliRunner().invoke(app, ["dataset", "bags", str(slide), *config])
+    assert done.exit_code == 1 and "1 of 1 slides" in str(done.exception)
+    assert f"{slide}: The encoder" in done.stderr and "float16" in done.stderr
 
 
 @pytest.mark.parametrize("err", [SourceChangedError("a"), ArtifactDamagedError("It was damaged.")])
