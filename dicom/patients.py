@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from dicom.person_names import components_agree, words_agree
@@ -104,6 +104,38 @@ def joined_ids(sources: Sequence[NamedPatient]) -> tuple[str, str, tuple[str, ..
         if not is_same_id(_parsed(text), own) or (_parsed(text)[1] and not own[1])
     }
     return first.patient_id, issuer, tuple(sorted(others))
+
+
+def without_given_up(
+    former: NamedPatient, stated: NamedPatient, merged: Sequence[Sequence[str]] = ()
+) -> NamedPatient:
+    """Return a patient without the IDs in whose place a later source states another one.
+
+    That one has the same issuer and is new, and `merged` does not join both.
+    """
+    now, before = ids_of(stated), ids_of(former)
+    new = [each for each in now if not any(is_same_id(each, known) for known in before)]
+    groups = [[_parsed(text) for text in group] for group in merged]
+
+    def is_given_up(one: tuple[str, str]) -> bool:
+        others = [each for each in new if _is_same_issuer(one[1], each[1])]
+        joined = any(
+            all(any(is_same_id(each, member) for member in group) for each in (one, other))
+            for other in others
+            for group in groups
+        )
+        return bool(others) and not joined and not any(is_same_id(one, each) for each in now)
+
+    others = tuple(text for text in former.other_ids if not is_given_up(_parsed(text)))
+    if is_given_up(id_of(former)):
+        return replace(former, patient_id="", issuer="", other_ids=others)
+    return replace(former, other_ids=others)
+
+
+def _is_same_issuer(one: str, other: str) -> bool:
+    """Return whether two issuers, folded, have the name or the universal ID in common."""
+    pairs = [*zip(one.split("&")[:2], other.split("&")[:2], strict=False)]
+    return any(a == b != "" for a, b in pairs) and all(a == b for a, b in pairs if a and b)
 
 
 def _issuer_in(text: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from dicom.order import LONGEST_OTHER_ID, Order, OrderedSpecimen, block_in, blocks_of, one_patient
-from dicom.patients import joined_ids
+from dicom.patients import joined_ids, without_given_up
 from dicom.request import OrderedRequest
 
 T = TypeVar("T", Order, OrderedRequest)
@@ -51,12 +51,14 @@ def changed(
     return _with(order, **known, requests=tuple(dict.fromkeys(requests)))
 
 
-def with_ids_of(order: Order, before: Order) -> Order:
+def with_ids_of(order: Order, before: Order, merged: Sequence[Sequence[str]] = ()) -> Order:
     """Return an order with the IDs that the one before it has of the patient, and with its own.
 
-    A message may state one of them alone: the others are the patient's all the same.
+    A message may state one of them alone: the others are the patient's all the same. One in whose
+    place it states another one of the same issuer was wrong.
     """
-    patient_id, issuer, others = joined_ids([before.patient(), order.patient()])
+    former = without_given_up(before.patient(), order.patient(), merged)
+    patient_id, issuer, others = joined_ids([former, order.patient()])
     fitting = tuple(each for each in others if len(each) <= LONGEST_OTHER_ID)
     return _with(order, patient_id=patient_id, issuer=issuer, other_ids=fitting)
 

@@ -48,6 +48,8 @@ ENDED = ("CA", "CR", "OC", "DC", "DR", "OD", "RP", "RU", "RQ", "UA", "DE")
 
 It is taken back, replaced by others, or was not accepted.
 """
+CHANGES = ("XO", "XX", "RO")
+"""Order controls of messages that state an order anew; others tell its status."""
 PRIOR = "PR"
 """Order control of results from before, which OML^O21 repeats beside an order: it asks nothing."""
 _BROKEN = (hl7.HL7Exception, ValueError, IndexError, KeyError, AssertionError, TypeError)
@@ -143,6 +145,7 @@ def _entry(
         asked=frozenset(test for test in tests if test.names),
         patient=_patient(head[0]),
         is_new=control in ("", "NW"),
+        lists_ids=control in CHANGES and bool(tests),
         order=made,
     )
 

@@ -64,7 +64,8 @@ class OrderEntry:
     of the accession's field in ``orders.hl7_accession``. `placer` and `filler` are the numbers of
     the order, `issuer` is that of the placer's; `asked` are the tests, one for each OBR, all
     case-folded and empty where the message does not say. `patient` has the IDs alone: a person may
-    have another name since. `is_new`: the order control is NW.
+    have another name since. `is_new`: the order control is NW. `lists_ids`: the message states all
+    IDs of the patient, as a change of the whole order does; one about its status may state some.
     """
 
     at: str
@@ -77,6 +78,7 @@ class OrderEntry:
     patient: NamedPatient
     is_new: bool
     order: Order | None
+    lists_ids: bool = False
     line: int = 0
     merged: Merged = ()
 
@@ -219,8 +221,9 @@ class OrderEntry:
         mine = self.order if here or not stays else replace(self.order, accession_issuer="")
         accession = other.accession if stays else self.accession
         same, patient = self._asks_the_same(other), self.patient
-        if self.is_of_patient(other):
-            mine = with_ids_of(mine, other.order)
+        lists_ids = self.lists_ids and self.patient.is_known
+        if not lists_ids and self.is_of_patient(other):
+            mine = with_ids_of(mine, other.order, self.merged)
             ids = mine.patient_id, mine.issuer, mine.other_ids
             patient = NamedPatient(patient_id=ids[0], issuer=ids[1], other_ids=ids[2])
         return replace(

@@ -681,6 +681,47 @@ def test_a_change_under_another_id_keeps_the_ids_and_the_study_of_the_order(
         assert (order.uid, order.asked) == ("1.2.31", ("HER2",))
 
 
+WRONG = ("99", "KLINIK"), ("4711^^^ZENTRAL",)
+RIGHT = ("100", "KLINIK"), ("4711^^^ZENTRAL",)
+SHARED = ("4711", "ZENTRAL"), ("100^^^KLINIK",)
+
+
+@pytest.mark.parametrize(
+    ("former", "control", "ids", "merged", "told"),
+    [
+        ("99^^^KLINIK~4711^^^ZENTRAL", "XO", "4711^^^ZENTRAL~100^^^KLINIK", (), SHARED),
+        ("99^^^KLINIK~4711^^^ZENTRAL", "XO", "4711^^^ZENTRAL", (), (("4711", "ZENTRAL"), ())),
+        ("99^^^KLINIK~4711^^^ZENTRAL", "XO", "100^^^KLINIK~4711^^^ZENTRAL", (), RIGHT),
+        ("4711^^^ZENTRAL~99^^^KLINIK", "XO", "4711^^^ZENTRAL~100^^^KLINIK", (), SHARED),
+        ("99^^^KLINIK~4711^^^ZENTRAL", "SC", "4711^^^ZENTRAL~100^^^KLINIK", (), SHARED),
+        ("99^^^KLINIK~4711^^^ZENTRAL", "XO -", "4711^^^ZENTRAL~100^^^KLINIK", (), SHARED),
+        ("4711^^^ZENTRAL~99^^^KLINIK&1.2&ISO", "SC", "100^^^KLINIK~4711^^^ZENTRAL", (), SHARED),
+        ("99^^^KLINIK~4711^^^ZENTRAL", "SC", "4711^^^ZENTRAL", (), WRONG),
+        ("99^^^KLINIK~4711^^^ZENTRAL", "XO", "UNKNOWN", (), WRONG),
+        (
+            *("99^^^KLINIK~4711^^^ZENTRAL", "SC", "4711^^^ZENTRAL~100^^^KLINIK"),
+            *((("99", "100"),), (("99", "KLINIK"), ("100^^^KLINIK", "4711^^^ZENTRAL"))),
+        ),
+    ],
+)
+def test_an_id_that_a_change_corrects_is_the_patients_no_more(
+    former: str,
+    control: str,
+    ids: str,
+    merged: tuple[tuple[str, ...], ...],
+    told: tuple[tuple[str, str], tuple[str, ...]],
+    tmp_path: Path,
+) -> None:
+    new = ordered("NW P1 F1 HER2" + CASE.format("S1"))
+    put(tmp_path, "1.hl7", message("OML^O21", *new, pid=PID.replace(ALL_IDS, former)))
+    name, _, nothing = control.partition(" ")
+    change = ["ORC|XO|P1|F1"] if nothing else ordered(f"{name} P1 F1 HER2" + CASE.format("S1"))
+    text = message("OML^O21", *change, at="20261121", pid=PID.replace(ALL_IDS, ids))
+    put(tmp_path, "2.hl7", text)
+    (order,) = read_hl7(tmp_path, Orders(hl7=tmp_path), merged=merged).of("S1")
+    assert ((order.patient_id, order.issuer), order.other_ids) == told
+
+
 @pytest.mark.parametrize(
     ("orders", "changes", "left"),
     [
