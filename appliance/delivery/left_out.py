@@ -57,26 +57,26 @@ def took_signed(
     objects_key: str,
     settings: Settings,
 ) -> bool:
-    """Return whether a laboratory's system took a signed result; `rows` are those of one case.
+    """Return whether a laboratory's system has a signed result; `rows` are those of one case.
 
-    One that waits, or whose answer was lost, does not count: where it never arrives, the system
-    would get no result at all. Nor does that of another patient than the case's objects of today
-    (`objects_key`) name.
+    The last one that it took decides; `rows` are in the order of queueing. One that waits, or whose
+    answer was lost, does not count: where it never arrives, the system would get no result at all.
+    Nor does that of another patient than the case's objects of today (`objects_key`) name.
     """
     if not isinstance(destination, ResultDestination):
         return False
     today = patient_in(sound_contents(objects_key, settings)) if objects_key else None
-    for row in rows:
+    for row in reversed(rows):
         if row.destination != destination.name or row.state not in _TAKEN:
             continue
         folder = row.path.rpartition("/")[0]
         contents = sound_contents(folder, settings) if folder.startswith("objects/") else None
-        if contents is None or not says_signed(contents):
+        if contents is None:
             continue
-        theirs = patient_in(contents)
+        theirs, merged = patient_in(contents), settings.patients.merged
         # Of slides that are DICOM no study is known here: it counts as the same patient.
-        if not (today and theirs and another_patient(theirs, today, settings.patients.merged)):
-            return True
+        is_other = bool(today and theirs and another_patient(theirs, today, merged))
+        return says_signed(contents) and not is_other
     return False
 
 

@@ -9,7 +9,7 @@ that it replaces.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -77,6 +77,7 @@ def write_objects(
     convert: bool = False,
     patient: str = "",
     leaves: str = "",
+    before_new: Callable[[], None] | None = None,
 ) -> str:
     """Write all objects of a case; return the key of the artifact with ``objects.json``.
 
@@ -86,6 +87,7 @@ def write_objects(
     converted slides that retention removed. `patient` tells objects apart that are written anew
     for another patient; empty for the first one. `leaves` is the key of the objects of the former
     patient, which they do not replace; they state a later time than these.
+    `before_new` is called before objects under another key are written.
 
     Raises
     ------
@@ -119,6 +121,8 @@ def write_objects(
         # A slide was converted again with other bytes: other libraries are installed now.
         replaced, note, leaves = previous, settings.objects.rejection_note, ""
     key = _key(made_from, replaced, note, leaves)
+    if before_new is not None and str(key) != previous:
+        before_new()
     if not is_as_written(store.path(key)):
         # Not removed earlier: the index holds a part of what the objects are written from.
         store.discard(key)

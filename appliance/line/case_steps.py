@@ -6,11 +6,12 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from appliance.artifacts import is_as_written
 from appliance.assays.registry import find_assay
-from appliance.delivery.index import read_notes
+from appliance.delivery.index import read_notes, signers_of
 from appliance.delivery.intact import is_taken_back, slides_to_convert
 from appliance.delivery.objects import write_objects
 from appliance.delivery.queueing import enqueue_case
@@ -216,7 +217,7 @@ def write(
 
     `patients` are those of the case's slides. With `convert`, a slide is converted again that
     retention removed. `repairs`: a file of the objects is damaged; whom the order names now changes
-    nothing of a result that was written before.
+    nothing of them, unless they are made anew: software or settings are others now.
 
     Raises
     ------
@@ -229,8 +230,9 @@ def write(
     findings = load_findings(folder)
     previous, patient = written_for(objects_key, patients, settings)
     leaves = previous != objects_key
+    order_fits = partial(require_order, findings.accession, previous, patients, accepted, settings)
     if not repairs:
-        require_order(findings.accession, previous, patients, accepted, settings)
+        order_fits()
     key = write_objects(
         findings_key,
         settings,
@@ -238,12 +240,14 @@ def write(
         convert=convert,
         patient=patient,
         leaves=objects_key if leaves else "",
+        before_new=order_fits,
     )
     require_patient(key, patients, accepted, settings)
     notes = read_notes(key, settings)
     if leaves:
         notes.append(IN_ANOTHER_STUDY)
-    if leaves and not findings.sign_offs and findings.correction is None:
+    unsigned = not findings.sign_offs and findings.correction is None
+    if leaves and unsigned and signers_of(objects_key, settings):
         notes.append(NOT_SIGNED)
     if is_named_otherwise(findings.accession, key, patients, settings):
         notes.append(NAMED_OTHERWISE)

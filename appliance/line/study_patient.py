@@ -99,11 +99,17 @@ def order_differs(
 def is_named_otherwise(
     accession: str, objects_key: str, patients: Mapping[Stain, Patient], settings: Settings
 ) -> bool:
-    """Return whether slides, or the study of objects, differ from the kept order in anything."""
+    """Return whether the kept order names the patient of slides and objects otherwise, by one ID.
+
+    An order of another patient, which a person let go, does not.
+    """
     kept, study = kept_order(accession, settings), patient_of_study(objects_key, settings)
     named = [*patients.values(), *([] if study is None else [study])]
-    return kept is not None and any(
-        patient_differences(each, kept.patient(), settings.patients.merged) for each in named
+    if kept is None:
+        return False
+    order, merged = kept.patient(), settings.patients.merged
+    return any(patient_differences(each, order, merged) for each in named) and not any(
+        another_patient(each, order, merged) for each in named
     )
 
 

@@ -134,7 +134,9 @@ def test_an_order_that_changed_since_its_slides_were_identified_holds_the_case(
     told = say("case", STUDY_DIFFERS, params | {"subject": "case-1"})
     assert "If the order is right, have both slides identified again" in told
     assert "P-1" not in str(held.value) and "P-2" not in str(held.value)
-    assert bench.patients_of(bench.write(then, accepted=(STUDY_DIFFERS,)).objects_key) == {"P-2"}
+    accepted = bench.write(then, accepted=(STUDY_DIFFERS,))
+    assert bench.patients_of(accepted.objects_key) == {"P-2"}
+    assert NAMED_OTHERWISE not in accepted.notes  # it is another patient ID
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_a_corrected_patient_gets_objects_of_its_own(bench: Bench) -> None:
     again = bench.order("P-2")  # both slides are identified again
     second = bench.write(again, first.objects_key)
     assert second.objects_key != first.objects_key
-    assert IN_ANOTHER_STUDY in second.notes
+    assert IN_ANOTHER_STUDY in second.notes and NOT_SIGNED not in second.notes  # nobody signed
     assert bench.patients_of(second.objects_key) == {"P-2"}
     assert bench.patients_of(first.objects_key) == {"P-1"}
     uids = [
@@ -215,6 +217,26 @@ def test_an_order_that_changed_since_a_result_was_written_holds_the_case(
     assert len(bench.folders()) == 1  # it is compared before anything is written
     kept = bench.write(slides, first.objects_key, accepted=(STUDY_DIFFERS,))
     assert kept.objects_key == first.objects_key
+
+
+def test_a_repair_under_another_version_makes_no_result_for_the_former_patient(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    then, signed = bench.order("P-1"), bench.sign()
+    first = bench.write(then, findings=signed)
+    bench.order("P-2")
+    (report,) = (e.path for e in read_index(first.objects_key, bench.settings) if e.kind == "SR")
+    file = bench.settings.artifacts_dir / report
+    arguments = (signed, first.objects_key, bench.settings, then)
+    flip(file)
+    assert write(*arguments, repairs=True).objects_key == first.objects_key
+    monkeypatch.setattr("appliance.delivery.objects.version", lambda _: "99.0")
+    with pytest.raises(CaseHeldError) as held:
+        write(*arguments, repairs=True)
+    assert (held.value.reason, held.value.params["against"]) == (STUDY_DIFFERS, "order")
+    assert len(bench.folders()) == 1  # it is compared before anything is written
+    made = write(*arguments, accepted=(STUDY_DIFFERS,), repairs=True)
+    assert made.objects_key != first.objects_key
 
 
 @pytest.mark.parametrize("name", ["Muster^Anna Maria", "Schmidt^Anna", "Musster^Anna"])
@@ -273,9 +295,12 @@ def test_objects_state_later_times_each_time_that_the_patient_changes(bench: Ben
     assert file.read_bytes() == written
 
 
-@pytest.mark.parametrize(("patient", "queued"), [("P-1", 0), ("P-2", 1)])
+@pytest.mark.parametrize(
+    ("patients", "queued"),
+    [(["P-1"], [0]), (["P-2"], [1]), (["P-2", "P-1"], [1, 1])],
+)
 def test_what_a_laboratory_took_of_another_patient_keeps_no_result_from_it(
-    bench: Bench, patient: str, queued: int
+    bench: Bench, patients: list[str], queued: list[int]
 ) -> None:
     lis = Hl7Destination(kind="hl7", name="lis", host="lis", port=2575, before_sign_off=True)
     settings = bench.settings.model_copy(update={"destinations": (lis,)})
@@ -286,11 +311,14 @@ def test_what_a_laboratory_took_of_another_patient_keeps_no_result_from_it(
         case = tx.case_for(block, 0.0, HER2_PAIR)
         case.objects_key = first.objects_key
         assert enqueue_case(tx, case, settings, 0.0) == 1
-        (row,) = tx.deliveries()
-        for state in (DeliveryState.SENT, DeliveryState.PROVEN):
-            tx.advance(row, state, now=0.0)
-        case.objects_key = bench.write(bench.order(patient), first.objects_key).objects_key
-        assert enqueue_case(tx, case, settings, 1.0) == queued
+        told = []
+        for patient in patients:
+            for row in [each for each in tx.deliveries() if each.state == DeliveryState.QUEUED]:
+                for state in (DeliveryState.SENT, DeliveryState.PROVEN):
+                    tx.advance(row, state, now=0.0)
+            case.objects_key = bench.write(bench.order(patient), case.objects_key).objects_key
+            told.append(enqueue_case(tx, case, settings, 1.0))
+        assert told == queued
         for new in [each for each in tx.deliveries() if each.state == DeliveryState.QUEUED]:
             tx.advance(new, DeliveryState.REFUSED, now=1.0)
             assert not lacks_signature(tx, new, settings)  # a retry sends it
