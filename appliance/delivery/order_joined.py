@@ -8,7 +8,13 @@ from typing import Any
 
 from appliance.delivery.order_stains import has_tests_of
 from dicom.order import LONGEST_OTHER_ID, Order, OrderedSpecimen, are_others, block_key, texts_in
-from dicom.patients import id_of, joined_ids, known_text, patient_differences
+from dicom.patients import (
+    id_of,
+    joined_ids,
+    known_text,
+    patient_differences,
+    without_given_up,
+)
 from dicom.request import OrderedRequest, TakenBack
 
 
@@ -48,9 +54,10 @@ def brought_up(
 ) -> Order:
     """Return a kept order with what came `later`, and without what was taken back.
 
-    Facts of the patient that it leaves open are added unless objects of its study are written:
-    all of these state the same. A message about another patient takes nothing back; `merged` are
-    groups of IDs that the site declares to be one patient. `words` are those of each stain.
+    Facts of the patient that it leaves open are added, and IDs that the later one corrects go,
+    unless objects of its study are written: all of these state the same. A message about another
+    patient takes nothing back; `merged` are groups of IDs that the site declares to be one patient.
+    `words` are those of each stain.
     """
     whose = kept.patient()
     back = [
@@ -70,7 +77,11 @@ def brought_up(
         return kept
     specimens = tuple(each for each in kept.specimens if not _is_replaced(each, kept, later))
     kept = replace(kept, specimens=specimens)
-    both = joined((kept, later), kept)
+    whose = whose if is_written else without_given_up(whose, later.patient(), merged)
+    before = replace(
+        kept, patient_id=whose.patient_id, issuer=whose.issuer, other_ids=whose.other_ids
+    )
+    both = joined((before, later), kept)
     requests = _with_later(kept.requests, later.requests, words)
     if is_written:
         return replace(kept, specimens=both.specimens, asked=both.asked, requests=requests)

@@ -535,6 +535,29 @@ def test_only_what_is_taken_back_leaves_the_kept_order(
     assert [text for text in order.asked if text in ("HER2 IHC", "ER IHC")] == left
 
 
+@pytest.mark.parametrize("is_written", [False, True])
+def test_an_id_that_the_laboratory_corrects_leaves_the_kept_order(
+    is_written: bool, lab: Laboratory
+) -> None:
+    """Objects that are written state the ID, and those of their study go on to."""
+    lab.table()
+    lab.message(HL7.replace("4711^^^KLINIK^MR", "99^^^KLINIK^MR~4711^^^ZENTRAL^PI"))
+    first = ask_orders("S26-1", lab.settings).order
+    assert first is not None and first.patient_id == "99"
+    if is_written:
+        store = ArtifactStore(lab.settings.artifacts_dir)
+        with store.writing(ArtifactKey.of("study", uid=first.uid)) as folder:
+            (folder / "scanned.txt").write_text("2026-01-01T00:00:00")
+    corrected = HL7.replace("4711^^^KLINIK^MR", "4711^^^ZENTRAL^PI~100^^^KLINIK^MR")
+    lab.write(lab.hl7 / "two.hl7", corrected.replace("NW", "XO").replace("20261120", "20261121"))
+    ask_orders("S26-1", lab.settings)
+    order = kept_order("S26-1", lab.settings)
+    assert order is not None and order.uid == first.uid
+    other_ids = order.other_ids if is_written else ("100^^^KLINIK",)
+    expected = ("99", "KLINIK") if is_written else ("4711", "ZENTRAL")
+    assert ((order.patient_id, order.issuer), order.other_ids) == (expected, other_ids)
+
+
 def test_an_id_in_place_of_a_placeholder_that_was_converted_is_told(lab: Laboratory) -> None:
     lab.table()
     lab.message(HL7.replace("4711", "UNKNOWN"))
