@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from appliance.delivery.hl7_characters import CharactersError, header_of, text_of
+from appliance.delivery.order_entry import Merged, OrderEntry
 from appliance.delivery.order_files import (
     MOST_PROBLEMS,
     WRITING_S,
@@ -20,14 +21,7 @@ from appliance.delivery.order_files import (
     marked,
 )
 from appliance.delivery.order_message import ORDERS, MessageError, entries_of
-from appliance.delivery.order_standing import (
-    Merged,
-    MessagePlace,
-    OrderEntry,
-    by_accession,
-    gone,
-    standing,
-)
+from appliance.delivery.order_standing import MessagePlace, by_accession, gone, standing
 from appliance.errors import WorklistUnavailableError
 from appliance.settings.orders import Orders
 from dicom.errors import ObjectError

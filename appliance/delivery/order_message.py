@@ -26,8 +26,8 @@ from appliance.delivery.hl7_fields import (
     repetitions,
     whole,
 )
+from appliance.delivery.order_entry import AskedTest, OrderEntry
 from appliance.delivery.order_files import REPLACEMENT, day_of_birth
-from appliance.delivery.order_standing import AskedTest, OrderEntry
 from dicom.order import (
     Order,
     OrderedSpecimen,

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.delivery import order_hl7
+from appliance.delivery.order_entry import OrderEntry
 from appliance.delivery.order_files import OrdersRead
 from appliance.delivery.order_hl7 import parse_messages, read_hl7
-from appliance.delivery.order_standing import OrderEntry
 from appliance.errors import WorklistUnavailableError
 from appliance.settings.orders import Orders
 from dicom.order import Order
