@@ -397,7 +397,7 @@ def test_a_contradiction_that_a_person_accepted_goes_to_the_step(line: Line) -> 
         tx.advance(case, CaseState.WAITING, now=line.now, code="retry")
         make_ready(tx, case, line.now)
     line.work()
-    assert line.told.arguments[-1][-2] == ("same-section",)
+    assert line.told.arguments[-1][-3] == ("same-section",)
 
 
 def test_a_slide_that_kills_its_worker_is_tried_again_and_then_set_aside(line: Line) -> None:
