@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 NO_TLS = ("HTTP_REQUEST", "WRONG_VERSION_NUMBER")
 """Reasons of a handshake with something that speaks no TLS, as a scan of ports does."""
 OF_OUR_CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA")
-"""What the reason of an alert holds by which the other side refuses our certificate."""
+"""Words in the reason of an alert by which the other side refuses our certificate."""
 
 MOST_PDU_BYTES = 2**20
 """Largest PDU that is received; a PACS sends a report in PDUs of 16 KiB."""

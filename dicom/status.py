@@ -62,9 +62,9 @@ class Failed(str):
 
 
 Said: TypeAlias = bool | Found | str
-"""Whether an instance is there; words where the peer says neither."""
+"""Answer on an instance: it is there, or not, or elsewhere; words where the peer says neither."""
 NOT_AVAILABLE = "it knows the object, and declares it unavailable: look into the archive"
-"""What a person is told of an object of which an archive has no more than its entry."""
+"""Words on an object of which an archive has no more than its entry."""
 
 
 def said_of(answers: Sequence[tuple[str, bool]], study_uid: str = "") -> Said:

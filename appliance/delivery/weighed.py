@@ -1,4 +1,4 @@
-"""What a destination finds, weighed beside what it said when the object was sent."""
+"""Answers of a destination, weighed beside what it said when the object was sent."""
 
 from __future__ import annotations
 

@@ -53,10 +53,10 @@ def torn_regions(moving: Picture, part: Part, votes: Votes, coarse: Votes) -> li
     beside = cv2.boxFilter(agree, cv2.CV_16S, (3, 3), normalize=False, borderType=0)
     held[(agree > 0) & (beside > 1)] = 1
     lost = (tried > 0) & (held == 0)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(lost.astype(np.uint8))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(lost.astype(np.uint8))
     areas = stats[:, cv2.CC_STAT_AREA]
     regions = [k for k in np.argsort(-areas[1:]) + 1 if areas[k] >= LEAST_PATCHES]
-    if count < 2 or not regions:
+    if not regions:
         return []
     # Tissue between the patches goes with the nearest one.
     from scipy.ndimage import distance_transform_edt  # slow to load; the daemon does not need it

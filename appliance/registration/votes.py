@@ -125,7 +125,7 @@ def common_affine(votes: Votes) -> tuple[Affine | None, NDArray[np.bool_]]:
 
 
 def _common_similarity(votes: Votes) -> tuple[Affine | None, NDArray[np.bool_]]:
-    """As `common_affine`: the start pose, with a rotation, a scale and a shift after it."""
+    """Return the start pose with a rotation, a scale and a shift after it, and the votes of it."""
     matrix, inside = cv2.estimateAffinePartial2D(
         votes.start.apply(votes.he_um),
         votes.ihc_um,

@@ -145,7 +145,7 @@ def test_no_lane_that_is_held_up_is_left_out_in_silence(
 def test_a_process_that_cannot_be_seen_is_not_called_gone_for_sure(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As under ``ProtectProc=invisible``, or in a container: a hanging daemon looks like none."""
+    """A hanging daemon looks like none under ``ProtectProc=invisible``, or in a container."""
     proc = tmp_path / "proc"
     (proc / "self/ns").mkdir(parents=True)
     (proc / "self/ns/pid").symlink_to("pid:[4026531836]")

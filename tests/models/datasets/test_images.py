@@ -127,7 +127,7 @@ def turned(path: Path, pixels: NDArray[np.uint8], orientation: int | None) -> Pa
 def test_an_image_that_exif_turns_needs_a_mask_that_it_turns_alike(
     orientation: int, suffix: str, tmp_path: Path
 ) -> None:
-    """Whether the mask was drawn on the px as stored, or as viewers show them, is unknown."""
+    """The mask may have been drawn on the px as stored, or as viewers show them."""
     pixels, gray = tile(1, px=32), np.zeros((32, 32), dtype=np.uint8)
     image = turned(tmp_path / f"a.{suffix}", pixels, orientation)
     upright = turned(tmp_path / f"b.{suffix}", pixels, None)
@@ -185,7 +185,7 @@ def test_of_several_pages_none_goes_unread(tmp_path: Path) -> None:
 def test_a_further_page_that_cannot_be_set_up_harms_none(
     tag: int, value: int, tmp_path: Path
 ) -> None:
-    """Nobody reads it: as of another compression, kind of px, size, or number of bits."""
+    """A further page of another compression, kind of px, size or number of bits is not read."""
     whole = Image.fromarray(tile(1, px=64))
     path = tmp_path / "a.tif"
     whole.save(path, save_all=True, append_images=[whole.resize((16, 16))])
