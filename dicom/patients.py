@@ -114,7 +114,8 @@ def without_given_up(
     That one has the same issuer and is new, and `merged` does not join both.
     """
     now, before = ids_of(stated), ids_of(former)
-    new = [each for each in now if not any(is_same_id(each, known) for known in before)]
+    told = [each for each in now if known_text(each[0])]  # a placeholder corrects nothing
+    new = [each for each in told if not any(is_same_id(each, known) for known in before)]
     groups = [[_parsed(text) for text in group] for group in merged]
 
     def is_given_up(one: tuple[str, str]) -> bool:

@@ -698,6 +698,7 @@ SHARED = ("4711", "ZENTRAL"), ("100^^^KLINIK",)
         ("4711^^^ZENTRAL~99^^^KLINIK&1.2&ISO", "SC", "100^^^KLINIK~4711^^^ZENTRAL", (), SHARED),
         ("99^^^KLINIK~4711^^^ZENTRAL", "SC", "4711^^^ZENTRAL", (), WRONG),
         ("99^^^KLINIK~4711^^^ZENTRAL", "XO", "UNKNOWN", (), WRONG),
+        ("99^^^KLINIK~4711^^^ZENTRAL", "SC", "UNKNOWN^^^KLINIK~4711^^^ZENTRAL", (), WRONG),
         (
             *("99^^^KLINIK~4711^^^ZENTRAL", "SC", "4711^^^ZENTRAL~100^^^KLINIK"),
             *((("99", "100"),), (("99", "KLINIK"), ("100^^^KLINIK", "4711^^^ZENTRAL"))),
