@@ -16,7 +16,7 @@ from appliance.errors import TandemError
 from appliance.findings.findings import Findings
 from appliance.ledger.lifecycle import CaseState
 from appliance.ledger.reader import LedgerReader
-from appliance.operations import first_run, word
+from appliance.operations import first_run, retry_word, word
 from appliance.operations.audited import Word, service
 from appliance.operations.corrections import (
     CONFIRMED,
@@ -143,17 +143,19 @@ def retry(settings: Settings, subject: str, *, by: Person, why: str, seen: str =
     return _told(
         by,
         Role.OPERATOR,
-        lambda: word.retry(settings, subject, Word(by=by.name, why=why), seen=seen),
+        lambda: retry_word.retry(settings, subject, Word(by=by.name, why=why), seen=seen),
     )
 
 
-RETRY_AT_ONCE = word.RETRY_AT_ONCE
+RETRY_AT_ONCE = retry_word.RETRY_AT_ONCE
 
 
 def retry_all(settings: Settings, subjects: Sequence[str], *, by: Person, why: str) -> Answer:
     """Try slides and cases of one cause of trouble again."""
     return _told(
-        by, Role.OPERATOR, lambda: word.retry_all(settings, subjects, Word(by=by.name, why=why))
+        by,
+        Role.OPERATOR,
+        lambda: retry_word.retry_all(settings, subjects, Word(by=by.name, why=why)),
     )
 
 

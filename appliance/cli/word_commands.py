@@ -116,6 +116,6 @@ def retry(subject: AnyArgument, by: ByOption, why: WhyOption, config: ConfigOpti
     """Try a slide or case again, at any state."""
     settings = settings_with_logging(config)
     from appliance.operations.audited import Word
-    from appliance.operations.word import retry as retry_subject
+    from appliance.operations.retry_word import retry as retry_subject
 
     typer.echo(retry_subject(settings, subject, Word(by=by, why=why)))

@@ -445,7 +445,7 @@ def test_each_form_of_a_slide_is_in_the_audit_trail_with_its_person(
 def test_the_pages_write_through_the_service_alone() -> None:
     """One module calls what writes; nothing of the dashboard opens the ledger for writing."""
     writing = {"ledger", "transaction"}
-    services = {"corrections", "word", "retry", "urgent", "audited"}
+    services = {"corrections", "word", "retry_word", "retry", "urgent", "audited"}
     found = {}
     folder = Path(dashboard.__file__).parent
     for file in folder.rglob("*.py"):

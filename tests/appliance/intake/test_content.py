@@ -20,7 +20,8 @@ from appliance.intake.scan import FolderScan
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import EventRow, params_of
 from appliance.operations.audited import Word
-from appliance.operations.word import SlideWords, exclude_slide, keep, retry, say_slide
+from appliance.operations.retry_word import retry
+from appliance.operations.word import SlideWords, exclude_slide, keep, say_slide
 from appliance.settings.intake import Watch
 from appliance.words.say import say
 

@@ -45,7 +45,7 @@ from appliance.line.steps import CASE_STEPS, SLIDE_STEPS
 from appliance.operations.alert_causes import causes_of_ledger, held_by_site
 from appliance.operations.audited import Word
 from appliance.operations.retry import retry_subject
-from appliance.operations.word import retry
+from appliance.operations.retry_word import retry
 from appliance.settings.alerts import AlertKind
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings

@@ -36,7 +36,8 @@ from appliance.line.context import Done, Job, StepContext
 from appliance.line.outcomes import ReadSlide
 from appliance.line.slide_steps import finish_identify, prepare_identify, take_slide_back
 from appliance.operations.audited import Word
-from appliance.operations.word import SlideWords, exclude_slide, keep, retry, say_slide
+from appliance.operations.retry_word import retry
+from appliance.operations.word import SlideWords, exclude_slide, keep, say_slide
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
 from appliance.slides.files import fingerprint

@@ -36,8 +36,9 @@ from appliance.operations.backup import restore_ledger, verify_ledger
 from appliance.operations.corrections import rerun_case
 from appliance.operations.doctor import examine
 from appliance.operations.metrics import metrics_text
+from appliance.operations.retry_word import retry
 from appliance.operations.status import status_of
-from appliance.operations.word import SlideWords, exclude_slide, retry, say_slide, unpair_case
+from appliance.operations.word import SlideWords, exclude_slide, say_slide, unpair_case
 from appliance.settings.installation import installation_salt
 from appliance.settings.intake import Watch
 from appliance.settings.ledger import LedgerSettings

@@ -50,9 +50,10 @@ from appliance.line.study_patient import STUDY_DIFFERS
 from appliance.operations.audited import Word
 from appliance.operations.corrections import confirm_score, correct_score, rerun_case
 from appliance.operations.retention import retain
+from appliance.operations.retry_word import retry
 from appliance.operations.seen import result_name
 from appliance.operations.status import status_of
-from appliance.operations.word import keep, retry
+from appliance.operations.word import keep
 from appliance.words.say import say
 from dicom import codes
 from dicom.air import check_report

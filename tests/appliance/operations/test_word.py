@@ -24,6 +24,7 @@ from appliance.line.claiming import wait_for_slides
 from appliance.line.context import Done
 from appliance.line.slide_steps import finish_identify
 from appliance.operations.audited import Word
+from appliance.operations.retry_word import retry, retry_all
 from appliance.operations.seen import hold_name
 from appliance.operations.word import (
     SlideWords,
@@ -31,8 +32,6 @@ from appliance.operations.word import (
     find_slide,
     keep,
     pair_slides,
-    retry,
-    retry_all,
     say_slide,
     unpair_case,
 )
@@ -256,7 +255,7 @@ def test_a_slide_that_is_left_out_stays_so_when_all_in_trouble_are_tried_again(l
 def test_what_cannot_be_tried_again_keeps_nothing_else_from_it(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("appliance.operations.word.RETRY_AT_ONCE", 1)
+    monkeypatch.setattr("appliance.operations.retry_word.RETRY_AT_ONCE", 1)
     slides = [lab.arrive(f"S26-{number}_A1_HER2") for number in range(3)]
     for slide in slides[1:]:
         move(lab, slide, SlideState.QUARANTINED)
@@ -534,7 +533,7 @@ def test_a_ledger_that_is_locked_is_told_once_and_says_nothing_of_the_subjects(
         other.execute("BEGIN IMMEDIATE")
         return ledger
 
-    monkeypatch.setattr("appliance.operations.word.open_ledger", open_and_lock)
+    monkeypatch.setattr("appliance.operations.retry_word.open_ledger", open_and_lock)
     with pytest.raises(LedgerError):
         retry_all(lab.settings, slides, WORD)
     other.close()
