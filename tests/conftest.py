@@ -15,9 +15,18 @@ import pytest
 from fixtures.daemon import Daemon, case_state
 from fixtures.judges import judge_versions
 from fixtures.orthanc import Orthanc
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from benchmarks.scanner.tissue import Section, Sections, draw_sections
 from models.synthesis.slides import SyntheticCase, synthesize_case
+
+# Hypothesis takes the time of the clock: a core that others have for 0.2 s would fail a test. It
+# looks for counterexamples where a person looks at what it finds, not where a change is judged.
+hypothesis_settings.register_profile(
+    "tandem", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("tandem")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 REAL, CASES = SHARED / "real", SHARED / "cases"

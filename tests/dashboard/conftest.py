@@ -34,6 +34,12 @@ from appliance.settings.settings_file import load_settings
 
 
 @pytest.fixture(autouse=True)
+def patient_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a sign of life count however long a busy machine takes to draw a page."""
+    monkeypatch.setattr("appliance.ledger.heartbeat.SILENT_SECONDS", 3600.0)
+
+
+@pytest.fixture(autouse=True)
 def server_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Restore `__main__`, and forget what pages shared: settings and ledger of the test before.
 

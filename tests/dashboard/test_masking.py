@@ -106,7 +106,7 @@ def shown(view: str, **query: str) -> str:
     run = AppTest.from_function(page, kwargs={"name": view})
     for key, value in query.items():
         run.query_params[key] = value
-    run.run(timeout=60)
+    run.run(timeout=180)
     assert not run.exception
     return "".join(str(element.proto) for element in run.main) + "".join(
         element.proto.body for element in run.get("html")

@@ -86,7 +86,7 @@ class Browser:
         """Follow the link on the page to sign in to the provider, and return the way back."""
         answer = self.client.get("/access/oidc", params={"to": to})
         assert answer.status_code == 303, answer.text
-        told = requests.get(answer.headers["location"], allow_redirects=False, timeout=30)
+        told = requests.get(answer.headers["location"], allow_redirects=False, timeout=300)
         return told.headers["location"]
 
     def sign_in(self, to: str = "/") -> Any:

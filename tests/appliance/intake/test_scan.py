@@ -295,7 +295,7 @@ def test_a_locked_ledger_ends_neither_the_thread_nor_the_scan(
     finally:
         stop.set()
         watch.wake()
-        thread.join(30)
+        thread.join(600)
     assert not thread.is_alive() and failed and len(beats) > 2
 
 
@@ -311,7 +311,7 @@ def test_without_events_a_folder_is_polled(site: Site) -> None:
     finally:
         stop.set()
         watch.wake()
-        thread.join(30)
+        thread.join(600)
 
 
 def test_a_scan_leaves_no_trace_on_the_files(site: Site, real: Path) -> None:

@@ -10,8 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -237,7 +237,7 @@ class Locker:
 
     def let_go(self) -> None:
         if self._process.poll() is None:
-            self._process.communicate("\n", timeout=60)
+            self._process.communicate("\n", timeout=600)
 
     def __enter__(self) -> Locker:
         return self
@@ -250,16 +250,36 @@ def said(caplog: pytest.LogCaptureFixture, words: str) -> int:
     return sum(words in message for message in caplog.messages)
 
 
+class WhenTold(logging.Handler):
+    """Does what is to happen once the wait for the lock is told."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        super().__init__()
+        self._act = act
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "locked by another process; waiting" in record.getMessage():
+            self._act()
+
+
+@contextmanager
+def when_told(act: Callable[[], None]) -> Iterator[None]:
+    """Act when the ledger says that it waits for the lock."""
+    handler, log = WhenTold(act), logging.getLogger("appliance.ledger.lock")
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
 @pytest.mark.parametrize("mode", ["normal", "exclusive"])
 def test_a_locked_ledger_is_waited_for_at_start(
     settings: Settings, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    with Locker(settings, mode) as locker:
-        timer = threading.Timer(4.0, locker.let_go)
-        timer.start()
+    with Locker(settings, mode) as locker, when_told(locker.let_go):
         ledger = start(settings)
-        timer.join()
     with ledger.transaction() as tx:
         assert len(tx.slides()) == 200
     ledger.close()
@@ -272,12 +292,12 @@ def test_a_ledger_that_is_locked_meanwhile_is_waited_for(
 ) -> None:
     caplog.set_level(logging.INFO)
     ledger = start(settings)
-    with Locker(settings, "normal") as locker:
-        timer = threading.Timer(4.0, locker.let_go)
-        timer.start()
-        with ledger.transaction() as tx:
-            tx.add_slide("/scans/late.svs", 2.0)
-        timer.join()
+    with (
+        Locker(settings, "normal") as locker,
+        when_told(locker.let_go),
+        ledger.transaction() as tx,
+    ):
+        tx.add_slide("/scans/late.svs", 2.0)
     ledger.close()
     assert said(caplog, "the ledger is locked by another process; waiting") == 1
 
@@ -285,12 +305,13 @@ def test_a_ledger_that_is_locked_meanwhile_is_waited_for(
 def test_the_daemon_can_be_stopped_while_it_waits(settings: Settings) -> None:
     stop = threading.Event()
     ledger = start(settings, stop)
-    with Locker(settings, "normal"):
-        timer = threading.Timer(2.0, stop.set)
-        timer.start()
-        with pytest.raises(StoppedError), ledger.transaction():
-            raise AssertionError("the lock is another's")
-        timer.join()
+    with (
+        Locker(settings, "normal"),
+        when_told(stop.set),
+        pytest.raises(StoppedError),
+        ledger.transaction(),
+    ):
+        raise AssertionError("the lock is another's")
     ledger.close()
 
 

@@ -39,9 +39,8 @@ class Site:
         self.token = folder / "token"
         self.token.write_text(TOKEN + "\n")
         self.token.chmod(0o600)
-        with socket.socket() as probe:
-            probe.bind((ADDRESS, 0))
-            self.port = probe.getsockname()[1]
+        self.taken = socket.create_server((ADDRESS, 0))
+        self.port = self.taken.getsockname()[1]
         self.settings = Settings(
             state_dir=folder / "state",
             watch=Watch(folder=self.scans),
@@ -53,7 +52,7 @@ class Site:
         self, body: bytes, query: str = "", *, headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, Any]]:
         """Ask the service; return status and answer."""
-        connection = http.client.HTTPConnection(ADDRESS, self.port, timeout=300)
+        connection = http.client.HTTPConnection(ADDRESS, self.port, timeout=1200)
         try:
             given = {"Authorization": f"Bearer {TOKEN}"} | (headers or {})
             connection.request("POST", f"/read{query}", body, given)
@@ -74,11 +73,11 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     made = Site(tmp_path_factory.mktemp("read"))
-    config = uvicorn.Config(read_app(made.settings), host=ADDRESS, port=made.port, log_config=None)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
+    server = uvicorn.Server(uvicorn.Config(read_app(made.settings), log_config=None))
+    thread = threading.Thread(target=server.run, args=([made.taken],))
     thread.start()
     while not server.started:
+        assert thread.is_alive()
         time.sleep(0.02)
     yield made
     server.should_exit = True
@@ -129,7 +128,7 @@ def test_an_upload_that_stands_still_gives_up_its_place(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(read_service, "CHUNK_SECONDS", 0.1)
-    connection = http.client.HTTPConnection(ADDRESS, site.port, timeout=60)
+    connection = http.client.HTTPConnection(ADDRESS, site.port, timeout=1200)
     connection.putrequest("POST", "/read?name=a.svs&stain=HE")
     connection.putheader("Authorization", f"Bearer {TOKEN}")
     connection.putheader("Content-Length", "100")
@@ -253,7 +252,7 @@ def hang(path: Path, *_: object) -> None:
 
 
 def until(seen: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600
     while not seen():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -271,7 +270,7 @@ def test_clients_that_left_keep_neither_the_slide_nor_a_place(
         patched.setattr(read_service, "opinions_on", hang)
         clients = []
         for _ in range(1 + site.settings.read_service.waiting):  # type: ignore[union-attr]
-            clients.append(http.client.HTTPConnection(ADDRESS, site.port, timeout=60))
+            clients.append(http.client.HTTPConnection(ADDRESS, site.port, timeout=1200))
             clients[-1].request("POST", "/read", body, given)
         until(begun.exists)
         until(lambda: len(list(uploads.iterdir())) == len(clients))

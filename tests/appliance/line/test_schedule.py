@@ -59,7 +59,7 @@ def test_a_clock_that_is_set_back_and_a_job_that_fails_stop_no_job(
     )
     schedule = Schedule(jobs, stop)
     schedule.start()
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600
     while (ran.count("fails") < 3 or "late" not in ran) and time.monotonic() < end:
         time.sleep(0.02)
     stop.set()
@@ -225,7 +225,7 @@ def test_a_backup_that_hangs_is_told_by_the_sign_of_life(
 
     def hang(*_: object) -> None:
         hangs.set()
-        free.wait(60)
+        free.wait(1200)
 
     monkeypatch.setattr(schedule, "FIRST_CHECK_SECONDS", 0.0)
     monkeypatch.setattr(schedule, "SLOW_JOB_SECONDS", 0.5)
@@ -236,8 +236,8 @@ def test_a_backup_that_hangs_is_told_by_the_sign_of_life(
     running = threading.Thread(target=daemon.run)
     running.start()
     try:
-        assert hangs.wait(60)
-        until, trouble = time.monotonic() + 60, ""
+        assert hangs.wait(600)
+        until, trouble = time.monotonic() + 600, ""
         while not trouble and time.monotonic() < until:
             sign = read_sign(settings)
             lane = sign.lanes.get("schedule") if sign else None
@@ -247,4 +247,4 @@ def test_a_backup_that_hangs_is_told_by_the_sign_of_life(
     finally:
         free.set()
         daemon.stop()
-        running.join(60)
+        running.join(600)

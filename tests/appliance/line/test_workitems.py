@@ -458,12 +458,12 @@ def test_trouble_of_the_spool_names_no_path(site: Site, raised_by: type[Exceptio
     thread = threading.Thread(target=work.run)
     thread.start()
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 600
         while not work.sign().trouble and time.monotonic() < until:
             time.sleep(0.01)
     finally:
         stop.set()
-        thread.join(60)
+        thread.join(600)
     told = "the folder of the work list cannot be used (No space left on device)"
     assert work.sign().trouble == told
 
@@ -649,7 +649,7 @@ def _asked(daemon: Daemon) -> list[str]:
 
 
 def _until(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 720
     while not holds():
         assert time.monotonic() < until
         time.sleep(0.3)
