@@ -120,6 +120,9 @@ class ReportFacts:
     described_as_before
         The report is about the first of several specimens in the header, whosever it is, and its
         parametric maps are of slide microscopy, as an earlier edition wrote it.
+    specimens_as_before
+        The report is about the first of several specimens that an identifier of the block names,
+        as an earlier edition wrote it.
     """
 
     accession: str
@@ -143,3 +146,4 @@ class ReportFacts:
     as_before: bool = False
     numbered_as_before: bool = False
     described_as_before: bool = False
+    specimens_as_before: bool = False

@@ -140,7 +140,7 @@ def specimen_of(facts: ReportFacts, target: Dataset) -> Dataset | None:
     """Return the specimen on the target slide that the report is about; None where none is told."""
     if facts.described_as_before:
         return next(iter(specimens_of(target)), None)
-    return specimen_of_block(target, facts.accession, facts.block)
+    return specimen_of_block(target, facts.accession, facts.block, first=facts.specimens_as_before)
 
 
 def _roi(

@@ -23,20 +23,26 @@ _FIRST_SERIES, _LAST_SERIES = 1 - FIRST_SERIES_NUMBER, _LARGEST - FIRST_SERIES_N
 """Series numbers of a slide by which each of its overlays gets a number that DICOM allows."""
 
 
-def fill_required(header: Dataset) -> str:
+def fill_required(header: Dataset, *, as_before: bool = False) -> str:
     """Fill in place what follows from a header that `make_legal` corrected, and make nothing up.
 
     Sequences of type 2 become empty ones. A specimen without UID gets one of study, container and
-    its own identifier, or its place where there are several. Other IDs of the patient without an ID
-    are left out. A series number by which overlays would have none is replaced by the next one.
-    Return what was changed, in words that enter UIDs; empty for nothing.
+    its own identifier; of the slide, where one of these is missing, as the other may be that of the
+    case; and of its place, where specimens of the slide have one identifier. Other IDs of the
+    patient without an ID are left out. A series number by which overlays would have none is
+    replaced by the next one. `as_before`: UIDs of specimens are those of an edition that took the
+    place alone into them, where one of several had no identifier. Return what was changed, in words
+    that enter UIDs; empty for nothing.
     """
     filled = [_empty(header, keyword) for keyword in _OF_CONTAINER]
     specimens = header.get("SpecimenDescriptionSequence") or []
-    for place, specimen in enumerate(specimens):
-        if not specimen.get("SpecimenUID") and _is_named(specimen, header):
-            names = _names(specimen, header)
-            if not names[1] and len(specimens) > 1:
+    named = [_names(specimen, header) for specimen in specimens]
+    for place, (specimen, names) in enumerate(zip(specimens, named, strict=True)):
+        if not specimen.get("SpecimenUID") and any(names):
+            is_alike = named.count(names) > 1
+            if not all(names) and not as_before:
+                names = *names, str(header.SeriesInstanceUID)
+            if (not names[1] and len(specimens) > 1) if as_before else is_alike:
                 names = *names, str(place)
             specimen.SpecimenUID = deterministic_uid(
                 "specimen", str(header.StudyInstanceUID), *names
@@ -60,7 +66,7 @@ def fill_required(header: Dataset) -> str:
 def lacks_specimen_uid(header: Dataset) -> bool:
     """Return whether a specimen has no UID, nor an identifier or container to make one of."""
     return not all(
-        each.get("SpecimenUID") or _is_named(each, header)
+        each.get("SpecimenUID") or any(_names(each, header))
         for each in header.get("SpecimenDescriptionSequence") or []
     )
 
@@ -68,10 +74,6 @@ def lacks_specimen_uid(header: Dataset) -> bool:
 def _names(specimen: Dataset, header: Dataset) -> tuple[str, ...]:
     found = header.get("ContainerIdentifier"), specimen.get("SpecimenIdentifier")
     return tuple(str(each or "") for each in found)
-
-
-def _is_named(specimen: Dataset, header: Dataset) -> bool:
-    return any(_names(specimen, header))
 
 
 def _empty(dataset: Dataset, keyword: str) -> str:

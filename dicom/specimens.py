@@ -18,22 +18,41 @@ def specimens_of(header: Dataset) -> Sequence[Dataset]:
     return header.get("SpecimenDescriptionSequence") or []
 
 
-def specimen_of_block(header: Dataset, accession: str, block: str) -> Dataset | None:
+def specimen_of_block(
+    header: Dataset, accession: str, block: str, *, first: bool = False
+) -> Dataset | None:
     """Return the specimen on a slide that is of a case's block.
 
     One that is alone is it, whatever its identifiers are: laboratories number in many ways. Of
     several, such as of an on-slide control, it is the one whose parent or own identifier is the
-    block, or accession and block, whatever follows. None where no identifier is.
+    block, or accession and block, whatever follows. A store of controls has blocks of its own:
+    where identifiers name the accession, specimens without it are others. None where none or
+    several are left. `first`: the first one is taken, by parents before others, as an earlier
+    edition did.
     """
     described = specimens_of(header)
     if len(described) < 2:
         return next(iter(described), None)
+    if not accession:
+        return None
     own = [str(each.get("SpecimenIdentifier") or "") for each in described]
-    for identifiers in (map(parent_of, described), own):
-        for identifier, specimen in zip(identifiers, described, strict=True):
-            if accession and _names(identifier, accession, block):
-                return specimen
-    return None
+    named = list(zip(map(parent_of, described), own, strict=True))
+    if first:
+        ordered = ((names[kind], place) for kind in (0, 1) for place, names in enumerate(named))
+        found = [place for name, place in ordered if _names(name, accession, block)][:1]
+    else:
+        places = range(len(named))
+        of_case = [
+            place
+            for place in places
+            if any(_behind(name, accession) is not None for name in named[place])
+        ]
+        found = [
+            place
+            for place in of_case or places
+            if any(_names(name, accession, block) for name in named[place])
+        ]
+    return described[found[0]] if len(found) == 1 else None
 
 
 def parent_of(specimen: Dataset) -> str:
@@ -52,10 +71,15 @@ def parent_of(specimen: Dataset) -> str:
 
 def _names(identifier: str, accession: str, block: str) -> bool:
     """Return whether an identifier is of a block, with the accession before it or without."""
-    begin = r"[\W_]*".join(map(re.escape, _WORD.findall(accession)))
-    found = re.match(rf"\W*{begin}[\W_]+(?=[^\W_])", identifier, re.IGNORECASE)
-    rest, wanted = block_key(identifier[found.end() if found else 0 :]), block_key(block)
-    if found:
-        return bool(re.match(rf"{re.escape(wanted)}(?![^\W_])", rest))
+    rest, wanted = _behind(identifier, accession), block_key(block)
+    if rest is not None:
+        return bool(re.match(rf"{re.escape(wanted)}(?![^\W_])", block_key(rest)))
     # A bare number may be that of the specimen on the slide.
-    return rest == wanted and not wanted.isdecimal()
+    return block_key(identifier) == wanted and not wanted.isdecimal()
+
+
+def _behind(identifier: str, accession: str) -> str | None:
+    """Return what follows the accession in an identifier; None where that does not begin so."""
+    begin = r"[\W_]*".join(map(re.escape, _WORD.findall(accession)))
+    found = re.match(rf"\W*{begin}(?:[\W_]+|$)", identifier, re.IGNORECASE)
+    return identifier[found.end() :] if found else None

@@ -52,6 +52,9 @@ class ObjectContext:
         What was filled in the header of level 0 of each slide, by stain; empty for nothing. None:
         objects of an edition are written again that filled nothing, and took the first of several
         specimens.
+    specimens_as_before
+        Objects of an edition are written again that took the first of several specimens that an
+        identifier of the block names.
     """
 
     findings: Findings
@@ -67,6 +70,7 @@ class ObjectContext:
     as_before: bool = False
     writing: Writing | None = field(default_factory=Writing)
     filled: Mapping[Stain, str] | None = field(default_factory=dict)
+    specimens_as_before: bool = False
 
     @property
     def anatomy(self) -> Stain:

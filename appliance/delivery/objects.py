@@ -49,8 +49,13 @@ from dicom.required import fill_required
 from dicom.study import StudyFacts
 
 PAGE_NAME = "report.pdf"
-EDITION = 5
+EDITION = 6
 """Counted up when the same facts give other objects."""
+
+UNKNOWN = (
+    "the list of the case's objects was damaged, and an earlier edition may have written them: an "
+    "archive may have overlays of the same findings under other UIDs beside these"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +231,7 @@ def _write(
         assay=assay,
         sources=sources.headers,
         filled=_filled(sources.headers, edition),
+        specimens_as_before=edition < 6,
         algorithms={model.task: algorithm_facts(model) for model in findings.models},
         settings=settings.objects,
         created=datetime.fromtimestamp(saved, tz=UTC),
@@ -236,6 +242,7 @@ def _write(
         writing=None if findings.as_before else settings.identify.writing,
         installation="" if as_before else installation_name(settings.state_dir),
     )
+    unknown = _unknown(former, replaced, context.filled)
     later = _later(context, _stated(saved, former, replaced or leaves, settings))
     slides = [slide_entry(file, store.root) for file in sources.converted]
     with store.writing(key) as folder:
@@ -254,13 +261,11 @@ def _write(
             **({} if as_before else {"edition": edition}),
             "correction": correction_of(findings),
             "sign_offs": [asdict(sign_off) for sign_off in findings.sign_offs],
-            "notes": [*sources.notes, *filter(None, [said]), *numbered],
+            "notes": [*sources.notes, *filter(None, [said, unknown]), *numbered],
             "study": None if sources.study is None else sources.study.as_json(),
             "objects": [asdict(entry) for entry in (*slides, *results)],
-            "retired": [entry.sop_instance_uid for entry in retired],
             "scanned": [asdict(index_entry("WSM", file, store.root)) for file in sources.scanned],
-            **({} if of_before else {"rejects": bool(replaced) and rejects}),
-            **({} if of_before else {"rejected": [asdict(e) for e in retired if rejects]}),
+            **_of_retired(retired, rejects=bool(replaced) and rejects, of_before=of_before),
         }
         (folder / INDEX_NAME).write_text(json.dumps(contents, indent=2) + "\n")
 
@@ -275,7 +280,10 @@ def _filled(headers: Mapping[Stain, Sequence[Dataset]], edition: int) -> dict[St
     filled at level 0 of each, None for an edition that filled nothing."""
     if edition < 5:
         return None
-    filled = {stain: list(map(fill_required, images)) for stain, images in headers.items()}
+    filled = {
+        stain: [fill_required(image, as_before=edition < 6) for image in images]
+        for stain, images in headers.items()
+    }
     return {stain: of_levels[0] for stain, of_levels in filled.items()}
 
 
@@ -285,6 +293,14 @@ def _retired(
     """Return the objects that results retire, and those that the replaced ones had rejected."""
     rejected = rejected_before(results, "" if of_before else replaced, settings)
     return [*retired_by(results, replaced, settings), *rejected]
+
+
+def _of_retired(retired: Sequence[ObjectFile], *, rejects: bool, of_before: bool) -> dict[str, Any]:
+    """Return what the index tells of objects that are retired, and may be rejected."""
+    told = {"retired": [entry.sop_instance_uid for entry in retired]}
+    if of_before:
+        return told
+    return {**told, "rejects": rejects, "rejected": [asdict(e) for e in retired if rejects]}
 
 
 def _entry(kind: str, file: Path, place: Path, root: Path) -> ObjectFile:
@@ -300,12 +316,22 @@ def _edition(former: _Former, replaced: str) -> int:
     1 the one without ``edition`` in the index. 2 told numbers of results without a score, and took
     accessions that look alike for one. 3 told numbers where a person gave no score, and
     Algorithm 1 where nobody did. 4 took the first of several specimens for the case's, and filled
-    nothing that a header lacks.
+    nothing that a header lacks. 5 took the first whose identifier named the block.
     """
-    again = former.predecessor is not None and replaced == former.predecessor
-    if not again or former.contents is None:
+    if not _is_again(former, replaced) or former.contents is None:
         return EDITION
     return int(former.contents.get("edition", 1)) if "rejects" in former.contents else 0
+
+
+def _is_again(former: _Former, replaced: str) -> bool:
+    """Return whether objects that replace those of a key are the former ones, written again."""
+    return former.predecessor is not None and replaced == former.predecessor
+
+
+def _unknown(former: _Former, replaced: str, filled: Mapping[Stain, str] | None) -> str:
+    """Return the note on overlays written again of which the damaged index hid the edition."""
+    lost = _is_again(former, replaced) and former.contents is None
+    return UNKNOWN if lost and any((filled or {}).values()) else ""
 
 
 def _time_of(findings_folder: Path, former: _Former, replaced: str) -> int:
@@ -314,9 +340,9 @@ def _time_of(findings_folder: Path, former: _Former, replaced: str) -> int:
     It is the time of saving the findings, so that equal findings give equal bytes. Objects that are
     written again keep theirs: the findings may have been made again, too.
     """
-    again = former.predecessor is not None and replaced == former.predecessor
-    if again and former.contents is not None and "created" in former.contents:
-        return int(former.contents["created"])
+    contents = former.contents
+    if _is_again(former, replaced) and contents is not None and "created" in contents:
+        return int(contents["created"])
     return int((findings_folder / "findings.json").stat().st_mtime)
 
 
@@ -326,8 +352,7 @@ def _stated(saved: int, former: _Former, replaced: str, settings: Settings) -> i
     It is that of the findings, but later than that of the report that they replace: a result that
     comes back, as weights did, would be taken for the older one.
     """
-    again = former.predecessor is not None and replaced == former.predecessor
-    if again and former.contents is not None:
+    if _is_again(former, replaced) and former.contents is not None:
         return int(former.contents.get("stated", saved))
     before = sound_contents(replaced, settings) if replaced else None
     if before is None:

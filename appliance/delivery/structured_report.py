@@ -81,6 +81,7 @@ def structured_report(
             as_before=context.as_before,
             numbered_as_before=context.writing is None,
             described_as_before=context.filled is None,
+            specimens_as_before=context.specimens_as_before,
         ),
         he_images=context.sources[context.anatomy],
         ihc_images=context.sources[context.target],

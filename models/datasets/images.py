@@ -194,7 +194,7 @@ def _require_one_page(data: bytes, path: Path) -> None:
 
 
 def require_same_turn(image: Path, mask: Path) -> None:
-    """Require that EXIF data turn an image as they turn its mask.
+    """Require that EXIF data, of TIFF also XMP, turn an image as they turn its mask.
 
     Raises
     ------
@@ -205,9 +205,10 @@ def require_same_turn(image: Path, mask: Path) -> None:
     if turns[image] == turns[mask]:
         return
     turned = image if turns[image][0] in _TURNS else mask
+    other = "mask" if turned == image else "image"
     raise DataSetError(
-        f"{turned}: turned by EXIF, and its {'mask' if turned == image else 'image'} is not, or "
-        "in another way. Save both upright."
+        f"{turned}: turned by EXIF or XMP, and its {other} is not, or in another way. Save both "
+        "upright."
     )
 
 
@@ -219,7 +220,7 @@ def _turn(path: Path) -> tuple[int, bool]:
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data))
             if image.format == "TIFF":
-                found: Any = getattr(image, "tag_v2", {}).get(_ORIENTATION)
+                found: Any = image.getexif().get(_ORIENTATION)  # of XMP, too, as Pillow turns it
             else:
                 if image.format == "PNG" and b"eXIf" in data:
                     image.load()  # EXIF data may stand behind the px

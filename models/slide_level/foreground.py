@@ -39,7 +39,8 @@ _KEPT_PICTURES = 1200
 _OPAQUE = (".jpg", ".jpeg")
 """Suffixes of files that hold no transparency."""
 _JPEG, _AHEAD = b"\xff\xd8", bytes(16)
-"""First bytes of JPEG, and bytes that a decoder looks ahead: some encoders write no end."""
+"""First bytes of JPEG, and bytes that a decoder looks ahead: some encoders write no end.
+A progressive file without it is told from no cut-off one, and refused."""
 MARGIN = 0.02
 """Margin of glass around the foreground, by its longer side."""
 

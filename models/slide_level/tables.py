@@ -18,7 +18,7 @@ _SEPARATOR = re.compile(r'"?sep=.?"?[ \t]*[\r\n]', re.IGNORECASE)
 """First line by which a spreadsheet names its delimiter."""
 _NOT_UTF8 = "not a readable CSV table: not in UTF-8. Save it as CSV UTF-8"
 _MINUS = "\N{MINUS SIGN}"
-_BREAKS = re.compile(r"[\r\n]+")
+_BREAK = re.compile(r"[\r\n]")
 _END = "\0"
 """Row after the last one, which a quote without an end swallows; no table has it."""
 
@@ -62,8 +62,8 @@ def rows_of(path: Path, known: Sequence[str], *, any_case: bool = False) -> list
             header = found[0][1] if found else cells
             if _has_wrong_break(cells, header, known, delimiter, any_case=any_case):
                 raise DataSetError(
-                    f"{path}, line {first}: a cell with a line break. Close its quote, or write "
-                    "the cell in one line."
+                    f"{path}, line {first}: a cell with a line break, which is read or may hold "
+                    "rows that a quote took. Close its quote, or write the cell in one line."
                 )
             first = before + reader.line_num + 1
             if cells:
@@ -91,14 +91,14 @@ def _has_wrong_break(
 ) -> bool:
     """Return whether a cell that is read has a line break, or one holds what may be rows.
 
-    Remarks may have line breaks. A quote without an end takes the lines up to the next quote.
+    Remarks may have line breaks, if they have fewer delimiters than a row. A quote without an end
+    takes the rest of its row, and the next one up to its next quote: together as many as a row has.
     """
     for name, cell in zip_longest(header, cells, fillvalue=""):
-        further = _BREAKS.split(cell.strip())[1:]
-        if further and (
+        if _BREAK.search(cell.strip()) and (
             (name.casefold() if any_case else name) in known
             or len(cells) > len(header)
-            or any(line.count(delimiter) >= len(header) - 1 for line in further)
+            or cell.count(delimiter) >= len(header) - 1
         ):
             return True
     return False

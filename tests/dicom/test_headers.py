@@ -44,7 +44,7 @@ from dicom.pyramid_source import Pyramid
 from dicom.required import fill_required
 from dicom.source import convert_slide
 from dicom.study import StudyFacts, patient_of, study_of
-from dicom.uids import is_uid
+from dicom.uids import deterministic_uid, is_uid
 
 COUNT = int(os.environ.get("TANDEM_HEADERS", "25"))
 OBJECTS = int(os.environ.get("TANDEM_HEADERS", "2"))
@@ -224,6 +224,35 @@ def test_each_of_several_specimens_without_identifier_gets_a_uid_of_its_own(
     uids = [each.SpecimenUID for each in header.SpecimenDescriptionSequence]
     assert len(set(uids)) == 2 and all(map(is_uid, uids))
     assert fill_required(header) == ""
+
+
+@pytest.mark.parametrize(
+    ("container", "identifier"), [("S26-0042-A1-2", "1"), ("S26-0042", None), (None, "1")]
+)
+def test_a_specimen_without_uid_gets_that_of_no_other_slide_or_specimen(
+    container: str | None, identifier: str | None, ihc_images: list[Dataset]
+) -> None:
+    """An archive has UIDs that an earlier edition made, also of names that are the case's."""
+
+    def filled(series: str, count: int = 1, *, as_before: bool = False) -> list[str]:
+        header = copy.deepcopy(ihc_images[0])
+        header.ContainerIdentifier, header.SeriesInstanceUID = container, series
+        (own,) = header.SpecimenDescriptionSequence
+        own.SpecimenUID, own.SpecimenIdentifier = None, identifier
+        header.SpecimenDescriptionSequence = [copy.deepcopy(own) for _ in range(count)]
+        fill_required(header, as_before=as_before)
+        return [str(each.SpecimenUID) for each in header.SpecimenDescriptionSequence]
+
+    study = str(ihc_images[0].StudyInstanceUID)
+    names = "specimen", study, container or "", identifier or ""
+    of_before = [deterministic_uid(*names)]
+    assert filled("1.2.3", as_before=True) == filled("1.2.4", as_before=True) == of_before
+    assert (filled("1.2.3") == of_before) == bool(container and identifier)
+    assert (filled("1.2.3") == filled("1.2.4")) == bool(container and identifier)
+    assert len(set(filled("1.2.3", 2))) == 2
+    places = [()] * 2 if identifier else [("0",), ("1",)]
+    of_two = [deterministic_uid(*names, *place) for place in places]
+    assert filled("1.2.3", 2, as_before=True) == of_two
 
 
 @pytest.mark.parametrize("number", [-150, -100, 1, 2_147_483_600, 2**31 - 1])

@@ -19,7 +19,8 @@ from pydicom import Dataset, dcmread
 from appliance.artifacts import SUMS_NAME, ArtifactKey, ArtifactStore, adopt
 from appliance.assays.her2.assay import HER2_ASSAY
 from appliance.delivery import sources
-from appliance.delivery.index import object_path, read_index
+from appliance.delivery.index import object_path, read_index, read_notes
+from appliance.delivery.objects import UNKNOWN
 from appliance.delivery.sources import as_written, slide_sources
 from appliance.domain import HER2
 from appliance.findings.codec import save_findings
@@ -30,7 +31,7 @@ from appliance.settings.identify import Identify, Writing
 from appliance.settings.settings import Settings
 from dicom.result import Result, read_result
 from dicom.source import convert_slide
-from dicom.uids import is_uid
+from dicom.uids import deterministic_uid, is_uid
 
 IDENTIFIED = some_findings().accession
 ALIKE = "S26-101"
@@ -154,6 +155,29 @@ def test_a_result_is_of_no_specimen_where_none_of_several_is_of_the_block(
     assert pair.write_again(stated | {"edition": 4}) == former
 
 
+def test_a_report_on_the_first_of_alike_specimens_is_written_again_as_it_was(
+    tmp_path: Path,
+) -> None:
+    def lay(header: Dataset) -> None:
+        (own,) = header.SpecimenDescriptionSequence
+        del own.SpecimenUID, own.SpecimenPreparationSequence
+        control, own.SpecimenIdentifier = deepcopy(own), f"{IDENTIFIED}-A1-1"
+        control.SpecimenIdentifier = f"{IDENTIFIED}-A1-CTRL"
+        header.SpecimenDescriptionSequence = [control, own]
+        header.ContainerIdentifier = None
+
+    pair = Pair(tmp_path, IDENTIFIED, change=lay)
+    stated, today = json.loads(pair.index.read_text()), dcmread(pair.file)
+    assert pair.result.specimen == f"{IDENTIFIED}-A1"
+    assert pair.write_again(stated) == today
+    former = pair.write_again(stated | {"edition": 5})
+    assert pair.result.specimen == f"{IDENTIFIED}-A1-CTRL"
+    names = str(pair.result.study_uid), "", f"{IDENTIFIED}-A1-CTRL"
+    assert deterministic_uid("specimen", *names) in former.to_json()
+    assert json.loads(pair.index.read_text())["edition"] == 5
+    assert pair.write_again(stated | {"edition": 5}) == former
+
+
 def test_objects_have_what_the_header_lacks_and_follows_from_it(tmp_path: Path) -> None:
     def strip(header: Dataset) -> None:
         header.OtherPatientIDsSequence = [Dataset()]
@@ -208,12 +232,16 @@ def test_overlays_with_what_their_slide_lacks_are_no_objects_of_the_edition_befo
         }
 
     today, stated = overlays(), json.loads(pair.index.read_text())
+    assert UNKNOWN not in read_notes(pair.key, pair.settings)
     pair.write_again(stated | {"edition": 4})
     kept = {key for key in today if change is None or "-he" in key[0]}
     assert kept and today.items() & overlays().items() == {(key, today[key]) for key in kept}
     assert today.keys() & overlays().keys() == kept
     pair.write_again(stated)
     assert overlays() == today
+    pair.index.write_text("{")  # the edition stood in it
+    pair.write()
+    assert (UNKNOWN in read_notes(pair.key, pair.settings)) == (change is not None)
 
 
 @pytest.fixture

@@ -298,6 +298,37 @@ class TestOru:
         subjects = [each for each in ("1.2.3.0", "1.2.3.1") if f'"{each}"' in made.to_json()]
         assert subjects == ([] if uid is None else [uid])
 
+    @pytest.mark.parametrize("turn", [1, -1])
+    @pytest.mark.parametrize(
+        ("own", "other", "is_told"),
+        [
+            (("", "S26-0042-A1-1"), ("A1", "CTRL-7"), True),
+            (("S26-0042-A1", "GLASS-1"), ("A1", "CTRL-7"), True),
+            (("S26-0042-A1", "GLASS-1"), ("CTRL-7", "A1"), True),
+            (("A1", "S26-0042-1"), ("A1", "CTRL-7"), True),
+            (("A1", "GLASS-1"), ("CTRL-7", "CTRL-7-1"), True),
+            (("", "S26-0042"), ("A1", "CTRL-7"), False),
+            (("", "S26-0042-A1-1"), ("", "S26-0042-A1-CTRL"), False),
+            (("A1", "GLASS-1"), ("A1", "CTRL-7"), False),
+        ],
+    )
+    def test_control_tissue_is_not_taken_for_the_patients(
+        self,
+        own: tuple[str, str],
+        other: tuple[str, str],
+        is_told: bool,
+        turn: int,
+        tmp_path: Path,
+    ) -> None:
+        """A store of controls has a block A1, too; the order of specimens tells nothing."""
+        headers = described([own, other][::turn])
+        made = report(headers, headers, [])
+        made.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
+        subjects = [each for each in ("1.2.3.0", "1.2.3.1") if f'"{each}"' in made.to_json()]
+        assert subjects == ([f"1.2.3.{0 if turn == 1 else 1}"] if is_told else [])
+        told = (own[0] or own[1]) if is_told else "S26-0042-A1"
+        assert read_result(tmp_path / "sr.dcm").specimen == told
+
     def test_by_container_the_order_holds_its_observations(self, result: Result) -> None:
         message = valid(hl7_message(result, hl7_section(message="OUL^R21")))
         assert message.msh.msh_9.to_er7() == "OUL^R21^OUL_R21"

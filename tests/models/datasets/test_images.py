@@ -157,6 +157,23 @@ def test_what_xmp_or_odd_exif_data_say_turns_nothing(tmp_path: Path) -> None:
     require_same_turn(tmp_path / "a.jpg", tmp_path / "mask.png")
 
 
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_tiff_that_xmp_turns_needs_a_mask_that_is_turned_alike(
+    orientation: int, tmp_path: Path
+) -> None:
+    """Pillow turns it, as by EXIF."""
+    pixels, gray = np.zeros((32, 32, 3), dtype=np.uint8), np.zeros((32, 32), dtype=np.uint8)
+    pixels[:5] = 200
+    xmp = f'<x tiff:Orientation="{orientation}"/>'.encode()
+    for name, values in (("a.tif", pixels), ("mask.tif", gray)):
+        Image.fromarray(values).save(tmp_path / name, tiffinfo={700: xmp})
+    assert not np.array_equal(read_rgb(tmp_path / "a.tif"), pixels)
+    plain = turned(tmp_path / "plain.png", gray, None)
+    with pytest.raises(DataSetError, match=r"a\.tif: turned by EXIF or XMP, and its mask is not"):
+        require_same_turn(tmp_path / "a.tif", plain)
+    require_same_turn(tmp_path / "a.tif", tmp_path / "mask.tif")
+
+
 def test_metadata_that_cannot_be_read_turn_nothing(tmp_path: Path) -> None:
     pixels = tile(1, px=32)
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=b"Exif\0\0no tags at all")

@@ -136,6 +136,24 @@ def test_a_column_that_is_read_and_is_there_twice_is_refused(twice: str, tmp_pat
 
 
 @pytest.mark.parametrize(
+    "rows",
+    [
+        ('S1,3+,"pale,P1,a.png', 'S2,0,5 mm",P2,a.png'),
+        ('S1,3+,"pale,P1,a.png', 'S2,0,"",P2,a.png'),
+        ('S1,3+,"one,', 'two, three, four, five",P1,a.png'),
+    ],
+)
+def test_a_quote_that_ends_in_the_next_row_gives_no_row_its_patient(
+    rows: tuple[str, ...], tmp_path: Path
+) -> None:
+    """S1 was of P2, and nothing told that S2 was gone."""
+    path = cohort(tmp_path, *rows, "S3,0,x,P3,a.png", head="slide,her2,note,patient,overview\n")
+    said = "line 2: a cell with a line break, which is read or may hold rows that a quote took"
+    with pytest.raises(DataSetError, match=said):
+        read_cohort(path)
+
+
+@pytest.mark.parametrize(
     "note", ['"Tumor" margin', '"Tumor" ', '"two\nlines, one mark"', '5" lens', '"x \\"y\\" z"']
 )
 def test_quotes_and_lines_of_a_remark_are_its_own(note: str, tmp_path: Path) -> None:
