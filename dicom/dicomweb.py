@@ -333,26 +333,49 @@ def find_instances(address: WebAddress, wanted: Sequence[InstanceRef]) -> dict[s
         If the service fails, whatever the instance.
     """
     said: dict[str, Said] = {}
-    by_uid_alone = True
+    failed: dict[str, str] = {}
+    cause: type[str] | PacsUnavailableError | PacsRejectedError | None = None
+    by_uid_alone, away = True, 0
     for ref in wanted:
-        key = {"SOPInstanceUID": ref.sop_instance_uid}
+        uid = ref.sop_instance_uid
         try:
-            said[ref.sop_instance_uid] = said_of(_in_its_series(address, ref))
+            said[uid], away = said_of(_in_its_series(address, ref)), 0
         except (PacsUnavailableError, PacsRejectedError) as err:
+            failed[uid] = str(err)
+            away = away + 1 if isinstance(err, PacsUnavailableError) else 0
+            if away == MAX_LOST:
+                cause, away = _cause(address), 0
+                if isinstance(cause, Exception):  # to ask for the others would take long
+                    break
+        if said.get(uid) is False and by_uid_alone:
             try:
-                _in_its_series(address, NOBODY)
-                said[ref.sop_instance_uid] = Failed(err)
-            except PacsRejectedError:
-                if all(isinstance(each, str) for each in said.values()):
-                    raise
-                said[ref.sop_instance_uid] = str(err)  # what was answered counts
-        if said[ref.sop_instance_uid] is False and by_uid_alone:
-            try:
-                found = _answers(ref, query(address, INSTANCES, key | {"limit": "1"}))
-                said[ref.sop_instance_uid] = said_of(found, ref.study_uid)
+                key = {"SOPInstanceUID": uid, "limit": "1"}
+                found = _answers(ref, query(address, INSTANCES, key))
+                said[uid] = said_of(found, ref.study_uid)
             except (PacsUnavailableError, PacsRejectedError):  # not every archive takes this query
                 by_uid_alone = False
-    return said
+    if failed and cause is None:
+        cause = _cause(address)
+    if isinstance(cause, Exception) and not said:
+        raise cause
+    words = str if cause is str else Failed
+    uids = [ref.sop_instance_uid for ref in wanted]
+    return {uid: said.get(uid, words(failed.get(uid, str(cause)))) for uid in uids}
+
+
+def _cause(address: WebAddress) -> type[str] | PacsUnavailableError | PacsRejectedError:
+    """Return what queries on instances failed for: `Failed`, a fault of the instances; an error,
+    one of the service; str where it is not known, as the server may refuse what it does not have.
+    """
+    try:
+        _in_its_series(address, NOBODY)
+    except (PacsUnavailableError, PacsRejectedError):
+        try:
+            check_query(address)
+        except (PacsUnavailableError, PacsRejectedError) as err:
+            return err
+        return str
+    return Failed
 
 
 def _in_its_series(address: WebAddress, ref: InstanceRef) -> list[tuple[str, bool]]:

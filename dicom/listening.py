@@ -22,8 +22,24 @@ log = logging.getLogger(__name__)
 
 NO_TLS = ("HTTP_REQUEST", "WRONG_VERSION_NUMBER")
 """Reasons of a handshake with something that speaks no TLS, as a scan of ports does."""
-OF_OUR_CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA")
-"""Words in the reason of an alert by which the other side refuses our certificate."""
+_OURS_REFUSED = "the PACS refuses Tandem's certificate: give it the authority of that one"
+_OLD_TLS = "the PACS needs TLS 1.2 or later"
+_WITHOUT_ONE = "Tandem needs a certificate there, and the PACS one of an authority in ca_file"
+WORDS = (
+    ("ALERT_CERTIFICATE_EXPIRED", "Tandem's certificate has expired: renew it"),
+    ("ALERT_BAD_CERTIFICATE", _OURS_REFUSED),
+    ("ALERT_CERTIFICATE", _OURS_REFUSED),
+    ("ALERT_UNSUPPORTED_CERTIFICATE", _OURS_REFUSED),
+    ("ALERT_UNKNOWN_CA", _OURS_REFUSED),
+    ("UNSUPPORTED_PROTOCOL", _OLD_TLS),
+    ("ALERT_PROTOCOL_VERSION", _OLD_TLS),
+    ("NO_SHARED_CIPHER", _WITHOUT_ONE),
+    ("NOT_RETURN_A_CERTIFICATE", _WITHOUT_ONE),
+    ("NO_CERTIFICATE", _WITHOUT_ONE),
+)
+"""Words in the reason of a failed handshake, and what it says to people; the first counts."""
+MOST_TOLD = 100
+"""Most failed handshakes that are logged of addresses that are not the PACS's."""
 
 MOST_PDU_BYTES = 2**20
 """Largest PDU that is received; a PACS sends a report in PDUs of 16 KiB."""
@@ -77,7 +93,7 @@ class _Server(ThreadedAssociationServer):
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._places = {known: threading.Semaphore(PLACES) for known in (True, False)}
-        self.told: set[str] = set()  # reasons of failed handshakes
+        self.told: set[tuple[str, str]] = set()  # addresses and reasons of failed handshakes
 
     def get_request(self) -> tuple[Any, Any]:
         """Accept a connection; a handshake of TLS has its own thread."""
@@ -122,21 +138,23 @@ class _Connection(RequestHandler):
             self.server.shutdown_request(self.request)
 
     def _tell(self, err: OSError) -> None:
-        """Log why a handshake of TLS failed, each reason once; one that was cut has none."""
-        reason = getattr(err, "reason", None) if isinstance(err, ssl.SSLError) else None
-        if reason is None or isinstance(err, ssl.SSLEOFError):
+        """Log why a handshake of TLS failed, once by address; one that was cut has no reason."""
+        if not isinstance(err, ssl.SSLError) or isinstance(err, ssl.SSLEOFError):
             return
-        if reason in NO_TLS or reason in self.server.told:
+        reason = getattr(err, "reason", None)
+        if reason is None or reason in NO_TLS:
             return
-        self.server.told.add(reason)
-        why = "Tandem needs a certificate there, and the PACS one of an authority in ca_file"
-        if "ALERT" in reason and any(each in reason for each in OF_OUR_CERTIFICATE):
-            why = "the PACS refuses Tandem's certificate: give it the authority of that one"
+        told, address = self.server.told, self.client_address[0]
+        is_full = len(told) >= MOST_TOLD and not self.server.is_known(address)
+        if (address, reason) in told or is_full:
+            return
+        told.add((address, reason))
         log.warning(
-            "TLS of a connection to commitment_port failed (%s): %s. Further ones are logged at "
-            "DEBUG.",
+            "TLS of a connection from %s to commitment_port failed (%s)%s. Further ones are logged "
+            "at DEBUG.",
+            address,
             reason,
-            why,
+            words_of(err),
         )
 
     def _create_association(self) -> Any:
@@ -156,6 +174,13 @@ class _Connection(RequestHandler):
 
     def _established(self, _event: Any) -> None:
         self._deadline.start(limit_s(self.server.timeout_s))
+
+
+def words_of(err: ssl.SSLError) -> str:
+    """Return what follows the reason of a failed handshake: what is wrong; empty if not known."""
+    if isinstance(err, ssl.SSLCertVerificationError):
+        return f": the certificate of the PACS is not accepted, {err.verify_message}"
+    return next((f": {text}" for word, text in WORDS if word in str(err.reason)), "")
 
 
 def addresses_of(host: str) -> set[str]:

@@ -65,6 +65,8 @@ Said: TypeAlias = bool | Found | str
 """Answer on an instance: it is there, or not, or elsewhere; words where the peer says neither."""
 NOT_AVAILABLE = "it knows the object, and declares it unavailable: look into the archive"
 """Words on an object of which an archive has no more than its entry."""
+NAMES_NO_STUDY = "it has it, and does not say in which study: look for it there"
+"""Words on an object that is not found in its study, where the answer names none."""
 
 
 def said_of(answers: Sequence[tuple[str, bool]], study_uid: str = "") -> Said:
@@ -76,7 +78,9 @@ def said_of(answers: Sequence[tuple[str, bool]], study_uid: str = "") -> Said:
     studies = {study for study, is_available in answers if is_available}
     if not studies:
         return NOT_AVAILABLE if answers else False
-    return True if not study_uid or study_uid in studies else Found.ELSEWHERE
+    if not study_uid or study_uid in studies:
+        return True
+    return Found.ELSEWHERE if any(studies) else NAMES_NO_STUDY
 
 
 class Verdict(StrEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +25,9 @@ from dicom import pacs
 from dicom.association import PacsAddress
 from dicom.commitment import Commitment
 from dicom.errors import ClassesRejectedError, PacsUnavailableError
-from dicom.listening import MOST_PDU_BYTES, PLACES
+from dicom.listening import MOST_PDU_BYTES, PLACES, words_of
 from dicom.status import InstanceRef
+from dicom.tls import TlsFiles
 
 
 @pytest.fixture(scope="session")
@@ -218,12 +220,19 @@ def test_mutual_tls_both_ways(
         commitment.close()
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 @pytest.mark.parametrize(
     ("own", "theirs", "reason"),
     [
         (False, "ca", "NO_SHARED_CIPHER"),
         (True, "", "PEER_DID_NOT_RETURN_A_CERTIFICATE"),
         (True, "stranger", "ALERT_UNKNOWN_CA): the PACS refuses Tandem's certificate"),
+        (
+            True,
+            "other",
+            "CERTIFICATE_VERIFY_FAILED): the certificate of the PACS is not ",
+        ),
+        (True, "old", "UNSUPPORTED_PROTOCOL): the PACS needs TLS 1.2"),
     ],
 )
 def test_a_handshake_that_fails_at_our_port_is_logged_once(
@@ -248,6 +257,11 @@ def test_a_handshake_that_fails_at_our_port_is_logged_once(
     shown = files if theirs else replace(files, certificate=None, key=None)
     if theirs == "stranger":
         shown = replace(files, ca=certificates.folder / "stranger.pem")
+    if theirs == "other":
+        folder = certificates.folder
+        shown = TlsFiles(
+            ca=files.ca, certificate=folder / "stranger.pem", key=folder / "stranger.key"
+        )
     commitment._listen()
     try:
         for scan in (b"GET / HTTP/1.0\r\n\r\n", bytes(16)):
@@ -255,16 +269,38 @@ def test_a_handshake_that_fails_at_our_port_is_logged_once(
                 line.sendall(scan)
                 line.recv(1)
         assert "failed (" not in caplog.text
-        for _ in range(2):
+        context = shown.client()
+        if theirs == "old":
+            context.set_ciphers("ALL:@SECLEVEL=0")
+            context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+        for source in ("127.0.0.2", "127.0.0.1", "127.0.0.1"):  # a stranger first
             with (
                 suppress(OSError),
-                socket.create_connection(("127.0.0.1", port), 20) as line,
-                shown.client().wrap_socket(line, server_hostname="tandem") as secured,
+                socket.create_connection(("127.0.0.1", port), 20, (source, 0)) as line,
+                context.wrap_socket(line, server_hostname="tandem") as secured,
             ):
                 secured.recv(1)
     finally:
         commitment.close()
-    assert caplog.text.count(reason) == 1 and "certificate" in caplog.text
+    for source in ("127.0.0.1", "127.0.0.2"):
+        told = f"connection from {source} to commitment_port failed ("
+        assert caplog.text.count(told) == 1
+    assert caplog.text.count(reason) == 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("SSLV3_ALERT_CERTIFICATE_EXPIRED", "Tandem's certificate has expired"),
+        ("SSLV3_ALERT_BAD_CERTIFICATE", "the PACS refuses Tandem's certificate"),
+        ("TLSV1_ALERT_PROTOCOL_VERSION", "the PACS needs TLS 1.2"),
+        ("TLSV1_ALERT_INTERNAL_ERROR", ""),
+    ],
+)
+def test_the_reason_of_a_failed_handshake_has_its_own_words(reason: str, words: str) -> None:
+    err = ssl.SSLError(1, "x")
+    err.reason = reason
+    assert words in words_of(err) and bool(words_of(err)) == bool(words)
 
 
 def stranger(port: int, announced: int | None, address: str = "127.0.0.2") -> socket.socket:

@@ -284,7 +284,7 @@ def test_query_finds_what_is_there(server: Server, tmp_path: Path) -> None:
         ((200, [None]), PacsRejectedError),
         ((200, b"[" * 100_000), PacsRejectedError),
     ):
-        server.answers = [answer, answer]
+        server.answers = [answer] * 3
         with pytest.raises(error):
             find_instances(address, refs[:1])
 
@@ -316,26 +316,45 @@ def test_an_instance_whose_own_query_fails_is_no_trouble_of_the_server(
     refs = [made_object(tmp_path / f"{n}.dcm") for n in range(2)]
     there = [{"00080018": {"vr": "UI", "Value": [refs[1].sop_instance_uid]}}]
     for trouble in ((500, b""), (400, b""), (200, b"<html>"), "drop"):
-        server.answers = [trouble, (200, []), (200, there)]
+        server.answers = [trouble, (200, there), (200, [])]
         first, second = find_instances(WebAddress(url=server.url), refs).values()
-        assert isinstance(first, str) and second is True
-    server.answers = ["drop", (200, []), "drop", (200, [])]  # adjacent ones, too
+        assert type(first) is Failed and second is True
+    server.answers = ["drop", "drop", (200, [])]  # adjacent ones, too
     assert {type(each) for each in find_instances(WebAddress(url=server.url), refs).values()} == {
         Failed
     }
-    server.answers = ["drop", "drop"]
+    server.answers = ["drop"] * 4
     with pytest.raises(PacsUnavailableError):
         find_instances(WebAddress(url=server.url), refs)
 
 
-def test_what_was_answered_counts_where_the_check_is_refused(
+def names(ref: InstanceRef) -> list[dict[str, Any]]:
+    return [{"00080018": {"vr": "UI", "Value": [ref.sop_instance_uid]}}]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("refusal", [(400, b""), (403, b""), (500, b""), "drop"])
+def test_a_server_that_refuses_studies_it_does_not_have_proves_the_others(
+    is_first: bool, refusal: Any, server: Server, tmp_path: Path
+) -> None:
+    lacks, has = (made_object(tmp_path / f"{n}.dcm") for n in range(2))
+    in_order = [(lacks, refusal), (has, (200, names(has)))][:: 1 if is_first else -1]
+    server.answers = [answer for _, answer in in_order] + [refusal, (200, [])]
+    said = find_instances(WebAddress(url=server.url), [ref for ref, _ in in_order])
+    assert said[has.sop_instance_uid] is True
+    assert type(said[lacks.sop_instance_uid]) is str  # whether such a query works is not known
+    server.answers = [refusal, refusal, (200, [])]  # nothing is answered, and the server is there
+    assert type(*find_instances(WebAddress(url=server.url), [lacks]).values()) is str
+
+
+def test_what_was_answered_counts_where_the_server_goes_away(
     server: Server, tmp_path: Path
 ) -> None:
-    refs = [made_object(tmp_path / f"{n}.dcm") for n in range(2)]
-    there = [{"00080018": {"vr": "UI", "Value": [refs[0].sop_instance_uid]}}]
-    server.answers = [(200, there), (500, b""), (400, b"")]
-    first, second = find_instances(WebAddress(url=server.url), refs).values()
-    assert first is True and type(second) is str  # whether such a query works is not known
+    refs = [made_object(tmp_path / f"{n}.dcm") for n in range(5)]
+    server.answers = [(200, names(refs[0])), *[(503, b"")] * 4]
+    first, *others = find_instances(WebAddress(url=server.url), refs).values()
+    assert first is True and {type(each) for each in others} == {Failed}  # none is sent unseen
+    assert len(server.requests) == 5  # an instance that nobody answers on may take long
     server.answers = [(500, b""), (200, [])]  # an archive that refuses studies?limit=1
     find_instances(WebAddress(url=server.url), refs[:1])
     assert server.requests[-1][0].startswith("/dicom-web/studies/2.25.1/series/2.25.1/instances")
@@ -345,16 +364,20 @@ def test_what_was_answered_counts_where_the_check_is_refused(
     ("answers", "proof"),
     [
         ([(500, b""), (200, [])], Proof.FAILED),
-        ([(403, b""), (403, b"")], Proof.UNKNOWN),
+        ([(403, b"")] * 3, Proof.UNKNOWN),
         ([(204, b""), (200, ["2.25.9"])], Proof.ELSEWHERE),
+        ([(204, b""), (200, [""])], Proof.UNKNOWN),
     ],
 )
 def test_what_a_query_proves(
     answers: list[Any], proof: Proof, server: Server, tmp_path: Path
 ) -> None:
     uid = made_object(tmp_path / "one.dcm").sop_instance_uid
-    item = {"00080018": {"Value": [uid]}, "0020000D": {"Value": ["2.25.9"]}}
-    server.answers = [(http, [item] if said == ["2.25.9"] else said) for http, said in answers]
+    item = {"00080018": {"Value": [uid]}}
+    server.answers = [
+        (http, [item | {"0020000D": {"Value": said}}] if isinstance(said, list) and said else said)
+        for http, said in answers
+    ]
     place = DicomWeb(DicomWebDestination(kind="dicomweb", name="web", url=server.url))
     assert place.prove([parcel_of(tmp_path / "one.dcm")])[uid].proof is proof
 
@@ -422,7 +445,7 @@ def test_a_wrong_url_is_no_absence(server: Server, tmp_path: Path) -> None:
     # Some servers answer 404 for an instance that is not there.
     server.answers = [(404, b""), (200, [])] * 2
     assert find_instances(address, [ref]) == {ref.sop_instance_uid: False}
-    server.answers = [(404, b"")] * 4
+    server.answers = [(404, b"")] * 5
     with pytest.raises(PacsRejectedError, match=f"{server.url}.*Is the url right"):
         find_instances(address, [ref])
     assert server.requests[-1][0] == "/dicom-web/studies?limit=1"
