@@ -150,7 +150,7 @@ class Listing:
                     self.channels.add(entry.path)
                 elif suffix in SLIDE_SUFFIXES or may_be_dicom(name):
                     self._take(folder, entry, root)
-                elif entry.is_symlink() and entry.is_dir():
+                elif entry.is_symlink() and stat.S_ISDIR(entry.stat().st_mode):  # broken: raises
                     self._links.append((entry.path, root))
             except OSError:  # gone, or not readable, since it was listed
                 if entry.is_symlink():

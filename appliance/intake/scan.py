@@ -20,7 +20,7 @@ from appliance.intake.listing import Folder, Listing
 from appliance.intake.look import Base, Look
 from appliance.intake.path_names import folder_of, suffix_of
 from appliance.intake.pending import PendingSlides
-from appliance.intake.presence import KnownFolders, root_of, why_root_is_away
+from appliance.intake.presence import KnownFolders, leads_away, root_of, why_root_is_away
 from appliance.intake.report import ScanReport, read_report, write_report
 from appliance.ledger.ledger import Ledger
 from appliance.settings.intake import Watch
@@ -95,7 +95,7 @@ class FolderScan:
         look.end_missing(look.arriving, self._presence, listing, away)
         self._bases, self._walked = look.bases, listing.folders
         self._presence.save()
-        self._tell(away, listing)
+        self._tell(away, listing, look)
         return self._write(look, now)
 
     def look(
@@ -208,7 +208,7 @@ class FolderScan:
                 done.add(target)
                 yield root, target
 
-    def _tell(self, away: dict[str, str], listing: Listing) -> None:
+    def _tell(self, away: dict[str, str], listing: Listing, look: Look) -> None:
         """Log what is new about the folders, and keep the report where it changed."""
         before = self._report
         for why in (why for root, why in away.items() if root not in before.away):
@@ -217,11 +217,14 @@ class FolderScan:
             log.info("a scanner's folder is back")
         # A link behind which slides were seen leads to a mount point that is gone.
         broken = {path for path in listing.broken if path in self._presence}
+        # A slide that is such a link waits for the folder of its file.
+        waiting = {path for path in listing.broken & look.arriving if leads_away(path)}
+        broken |= {folder_of(os.path.realpath(path)) for path in waiting}
         unreadable = len(listing.unreadable | broken)
         if unreadable > before.unreadable_folders:
             log.warning(
                 "%d folders below the scanner's folder cannot be listed; may Tandem's user read "
-                "them?",
+                "them, and is mounted what links lead to?",
                 unreadable,
             )
         formats = dict(sorted(listing.formats.items())) if not away else dict(before.formats)

@@ -145,13 +145,52 @@ def test_a_link_whose_target_was_deleted_is_gone(site: Site) -> None:
     gone.unlink()
     assert blamed(site, site.scans / gone.name)
     assert site.run(1)[gone.name] == "quarantined"
+    assert site.scan.report.unreadable_folders == 0
     assert site.rows()[gone.name].reason == "vanished"
 
 
-def test_a_link_to_a_folder_that_is_gone_is_told(site: Site) -> None:
+@pytest.mark.parametrize("what", ["folder", "only file"])
+def test_slides_that_wait_for_what_their_links_lead_to_are_told(site: Site, what: str) -> None:
+    case = site.scans.with_name("archive") / "case"
+    fill(case, 1 if what == "only file" else 3)
+    for path in case.iterdir():
+        (site.scans / path.name).symlink_to(path)
+    site.run()
+    away = case.rename(case.with_name("away"))
+    if what == "only file":
+        case.mkdir()
+    (site.scans / "S26-9_A1_HE.svs").symlink_to(case / "never.svs")  # no slide was seen there
+    for _ in range(2):
+        assert set(site.run(1).values()) == {"arriving"}
+        assert site.scan.report.unreadable_folders == 1
+        assert not blamed(site, site.scans / "S26-0_A1_HE.svs")
+    shutil.rmtree(case, ignore_errors=True)
+    away.rename(case)
+    site.run(WINDOW_S)
+    assert set(site.run(200).values()) == {"arrived"}
+    assert site.scan.report.unreadable_folders == 0
+
+
+def test_a_link_that_is_removed_while_its_slide_waits_is_told_no_more(site: Site) -> None:
+    case = site.scans.with_name("archive") / "case"
+    fill(case, 1)
+    link = site.scans / "S26-0_A1_HE.svs"
+    link.symlink_to(case / link.name)
+    fill(site.scans / "other", 1)
+    site.run()
+    shutil.rmtree(case)
+    site.run(1)
+    assert site.scan.report.unreadable_folders == 1
+    link.unlink()
+    assert site.run(1)[link.name] == "quarantined"
+    assert site.scan.report.unreadable_folders == 0
+
+
+@pytest.mark.parametrize("name", ["scanner1", "GT450.2", "scans.old", "Scanner 1.3.2"])
+def test_a_link_to_a_folder_that_is_gone_is_told(site: Site, name: str) -> None:
     media = site.scans.with_name("media") / "scanner1"
     fill(media)
-    (site.scans / "scanner1").symlink_to(media)
+    (site.scans / name).symlink_to(media)
     (site.scans / "latest").symlink_to(media.with_name("nowhere"))  # no slides were seen there
     site.run()
     assert site.scan.report.unreadable_folders == 0
@@ -159,7 +198,7 @@ def test_a_link_to_a_folder_that_is_gone_is_told(site: Site) -> None:
     for _ in range(2):
         site.run(1)
         assert site.scan.report.unreadable_folders == 1
-    (site.scans / "scanner1").unlink()
+    (site.scans / name).unlink()
     site.run(1)
     assert site.scan.report.unreadable_folders == 0
 
