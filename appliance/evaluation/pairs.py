@@ -6,6 +6,7 @@ folder uses it (`appliance.evaluation.kept_results`).
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.assays.registry import tasks
-from appliance.errors import TandemError, TransientError
+from appliance.errors import SettingsError, TandemError, TransientError
 from appliance.evaluation.case import FailedCase, JudgedCase, group_facts, judge_case
 from appliance.evaluation.case_files import CaseFiles, find_cases, read_truth
 from appliance.evaluation.kept_results import (
@@ -36,6 +37,16 @@ from models.errors import DataSetError, ModelError
 from models.synthesis.blocks import MPP
 from models.synthesis.cohort import CaseDraw, draw_cohort
 from models.synthesis.slides import synthesize_case
+
+_OF_A_FILE = frozenset(
+    {
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+        *(errno.EACCES, errno.EPERM),
+        errno.EINVAL,  # a place that a damaged file names
+        None,  # of a library, about what a file holds
+    }
+)
+"""Errors of the system that are one file's; others are of a disk, of a share or of the machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +232,8 @@ def _judge(job: Job, settings: Settings) -> JudgedCase | FailedCase:
     try:
         case = judge_case(files, results, settings, report)
     except (TandemError, OSError) as problem:
+        if not _is_the_pairs(problem):
+            raise
         case = FailedCase(
             patient=files.truth.stem,
             score=CLASS_NAMES.index(truth["score"]),
@@ -236,6 +249,13 @@ def _judge(job: Job, settings: Settings) -> JudgedCase | FailedCase:
     if job.key and _still(job, settings):
         save_result(job.folder, job.key, case)
     return case
+
+
+def _is_the_pairs(problem: TandemError | OSError) -> bool:
+    """Return whether a pair fails by itself; a full disk or a lost share would fail all others."""
+    if isinstance(problem, SettingsError):  # it has such a cause where the results have no place
+        return not isinstance(problem.__cause__, OSError)
+    return not isinstance(problem, OSError) or problem.errno in _OF_A_FILE
 
 
 def _still(job: Job, settings: Settings) -> bool:

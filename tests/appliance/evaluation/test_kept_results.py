@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -10,8 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fixtures.judged_cases import a_judged_case
+from fixtures.slide_objects import write_svs
+from fixtures.small_disk import fill, small_disk
 from fixtures.weights import tiny_weights
 
+from appliance.errors import SettingsError
 from appliance.evaluation import pairs
 from appliance.evaluation.case import FailedCase, JudgedCase
 from appliance.evaluation.case_files import CaseFiles
@@ -60,6 +65,55 @@ def test_a_pair_whose_file_cannot_be_opened_fails_by_itself_and_is_not_kept(tmp_
     assert isinstance(case, FailedCase)
     assert case.problem == "OSError: File name too long"
     assert not (folder / RESULT_NAME).exists()
+
+
+def a_pair(folder: Path) -> CaseFiles:
+    """Two slides, and a truth that nobody reads to its end."""
+    truth = folder / "truth.json"
+    needed = {"score": "0", "masks_mpp": 1, "classes_mpp": 1, "percent": {}}
+    truth.write_text(json.dumps(needed))
+    he, ihc = (write_svs(folder / f"S26-1_A1_{stain}.svs") for stain in ("HE", "HER2"))
+    return CaseFiles(he=he, ihc=ihc, truth=truth)
+
+
+def test_a_full_disk_of_the_results_fails_no_pair(tmp_path: Path) -> None:
+    files, settings = a_pair(tmp_path), Settings(state_dir=tmp_path / "state")
+    with small_disk(tmp_path / "out", 64) as out:
+        fill(out)
+        with pytest.raises(OSError, match="No space left"):
+            pairs._work(pairs.Job(name="pair", folder=out, files=files, key="k"), settings)
+
+
+def test_results_that_have_no_place_fail_no_pair(tmp_path: Path) -> None:
+    job = pairs.Job(name="pair", folder=tmp_path, files=a_pair(tmp_path), key="k")
+    (tmp_path / "results").touch()
+    with pytest.raises(SettingsError, match="--out"):
+        pairs._work(job, Settings(state_dir=tmp_path / "state"))
+    assert not (tmp_path / RESULT_NAME).exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "of_the_pair"),
+    [
+        *((errno.ENOENT, True), (errno.EACCES, True), (errno.ELOOP, True), (errno.EINVAL, True)),
+        *((errno.EROFS, False), (errno.EIO, False), (errno.ESTALE, False), (errno.EMFILE, False)),
+        *((errno.ENOTCONN, False), (errno.EDQUOT, False)),
+    ],
+)
+def test_trouble_of_a_disk_or_a_share_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, of_the_pair: bool
+) -> None:
+    def judge(*_: object) -> JudgedCase:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(pairs, "judge_case", judge)
+    job = pairs.Job(name="pair", folder=tmp_path, files=a_pair(tmp_path), key="k")
+    settings = Settings(state_dir=tmp_path / "state")
+    if of_the_pair:
+        assert isinstance(pairs._work(job, settings), FailedCase)
+        return
+    with pytest.raises(OSError, match=os.strerror(number)):
+        pairs._work(job, settings)
 
 
 def test_a_result_comes_back_bit_for_bit(tmp_path: Path) -> None:
