@@ -25,6 +25,8 @@ SIZE_BYTES = 16384
 TROUBLE_LETTERS = (1000, 200, 60)
 """Most letters of a lane's trouble where not all lanes fit into the file, tried in this order."""
 PROC = Path("/proc")
+SYSTEMD = Path("/run/systemd/system")
+"""Folder that is there where systemd runs the services, also in a container of a whole system."""
 _OF_THE_HOST = "pid:[4026531836]"
 """Namespace of processes of the host, whose number is fixed in the kernel."""
 OTHERS = "others"
@@ -217,7 +219,7 @@ def born(pid: int) -> int:
 def _where_to_look() -> str:
     """Return what shows the daemon where processes of others are hidden; empty where none are."""
     try:
-        if str((PROC / "self/ns/pid").readlink()) != _OF_THE_HOST:
+        if not SYSTEMD.is_dir() and str((PROC / "self/ns/pid").readlink()) != _OF_THE_HOST:
             return "docker compose ps, on the machine of the containers"
         return "" if (PROC / "1").exists() else "systemctl status tandem"
     except OSError:

@@ -9,7 +9,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -142,16 +142,19 @@ def _steps(connection: Connection) -> tuple[tuple[str, str], ...]:
 def _no_room_to_look(file: Path) -> str:
     """Return why the copy of `_unchanged` has no room; empty where it has, or none is made."""
     files = _files(file)
-    needed = sum(path.stat().st_size for path in files) + _SQLITES_OWN
-    folder = tempfile.gettempdir()
-    free = shutil.disk_usage(folder).free
-    if len(files) < 2 or free >= needed:
+    if len(files) < 2:
         return ""
-    return (
-        f"{folder}: a copy of the ledger, which is looked at, needs {needed / 2**20:.0f} MiB, and "
-        f"{free / 2**20:.0f} MiB are free. Name another folder in the "
-        "variable TMPDIR."
-    )
+    needed = sum(path.stat().st_size for path in files) + _SQLITES_OWN
+    copy = f"a copy of the ledger, which is looked at, needs {needed / 2**20:.0f} MiB"
+    remedy = "Name another folder in the variable TMPDIR."
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError:  # it tries to write a few bytes into each that it knows
+        return f"{copy}, and no folder for temporary files can be written. {remedy}"
+    free = shutil.disk_usage(folder).free
+    if free >= needed:
+        return ""
+    return f"{folder}: {copy}, and {free / 2**20:.0f} MiB are free. {remedy}"
 
 
 @contextmanager
@@ -160,17 +163,18 @@ def _unchanged(file: Path) -> Iterator[Connection]:
 
     With a write-ahead log, SQLite would write its index: a copy is read then.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with ExitStack() as stack:
+        address = f"{file.absolute().as_uri()}?immutable=1"
         if len(_files(file)) > 1:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             for path in _files(file):
-                shutil.copyfile(path, Path(folder) / path.name)
-            address = f"{(Path(folder) / file.name).as_uri()}?mode=rw"
-        else:
-            address = f"{file.absolute().as_uri()}?immutable=1"
-        with closing(sqlite3.connect(address, uri=True, check_same_thread=False)) as opened:
-            engine = create_engine("sqlite://", creator=lambda: opened, poolclass=NullPool)
-            with engine.connect() as connection:
-                yield connection
+                shutil.copyfile(path, folder / path.name)
+            address = f"{(folder / file.name).as_uri()}?mode=rw"
+        opened = stack.enter_context(
+            closing(sqlite3.connect(address, uri=True, check_same_thread=False))
+        )
+        engine = create_engine("sqlite://", creator=lambda: opened, poolclass=NullPool)
+        yield stack.enter_context(engine.connect())
 
 
 def _files(file: Path) -> list[Path]:

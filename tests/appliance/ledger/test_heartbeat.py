@@ -159,6 +159,7 @@ def test_a_process_that_cannot_be_seen_is_not_called_gone_for_sure(
     (proc / "1").mkdir()
     write_sign(settings, replace(sign_now(), boot="", monotonic=0.0))
     monkeypatch.setattr(heartbeat, "PROC", proc)
+    monkeypatch.setattr(heartbeat, "SYSTEMD", tmp_path / "systemd")
     assert "Start it: tandem run" in life(settings).sentence
     (proc / "1").rmdir()
     hidden = life(settings).sentence
@@ -170,3 +171,7 @@ def test_a_process_that_cannot_be_seen_is_not_called_gone_for_sure(
         assert f"or cannot be seen from here: {look}" in sentence
         assert "tandem run" not in sentence
     assert "systemctl" not in contained
+    (tmp_path / "systemd").mkdir()  # a container of a whole system has services of its own
+    assert "Start it: tandem run" in life(settings).sentence
+    (proc / "1").rmdir()
+    assert life(settings).sentence == hidden

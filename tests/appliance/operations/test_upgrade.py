@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from fixtures.ledgers import LEDGERS, load_ledger
-from fixtures.small_disk import small_disk
+from fixtures.small_disk import fill, small_disk
 from typer.testing import CliRunner
 
 from appliance.cli.main import app
@@ -171,4 +171,20 @@ def test_a_check_names_the_folder_that_has_no_room_for_its_copy(
         trouble = check_upgrade(settings).trouble
         assert trouble.startswith(f"{small}: a copy of the ledger") and "TMPDIR" in trouble
         monkeypatch.setattr("tempfile.tempdir", None)
+        assert not check_upgrade(settings).trouble
+
+
+def test_a_full_disk_of_temporary_files_is_told_where_a_copy_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(state_dir=tmp_path / "state")
+    ledger = Ledger(settings.ledger_url)
+    with closing(ledger), small_disk(tmp_path / "small", 64) as small:
+        fill(small)
+        monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(small)])
+        monkeypatch.setattr("tempfile.tempdir", None)
+        code, text = run(settings, "--check")
+        assert code == 1 and "no folder for temporary files" in text and "TMPDIR" in text
+        ledger.close()  # its write-ahead log goes: no copy is wanted
+        assert not settings.ledger_file.with_name(f"{settings.ledger_file.name}-wal").exists()
         assert not check_upgrade(settings).trouble
