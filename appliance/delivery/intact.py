@@ -112,8 +112,12 @@ def is_taken_back(tx: Queries, case: CaseRow) -> bool:
 
 
 def _taken_back(tx: Queries, case: CaseRow) -> EventRow | None:
-    """Return the event that took a case back, where that was the last one before its writing."""
-    scored = [each for each in tx.events(case.subject) if each.to_state == CaseState.SCORED][-1:]
+    """Return the event that took a case back, where that was the last one before its writing.
+
+    A retry of a writing that failed makes no new result.
+    """
+    events = [each for each in tx.events(case.subject) if each.to_state == CaseState.SCORED]
+    scored = [each for each in events if each.code != "retry"][-1:]
     return scored[0] if scored and scored[0].code == "object-damaged" else None
 
 

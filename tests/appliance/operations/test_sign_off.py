@@ -50,6 +50,7 @@ from appliance.line.study_patient import STUDY_DIFFERS
 from appliance.operations.audited import Word
 from appliance.operations.corrections import confirm_score, correct_score, rerun_case
 from appliance.operations.retention import retain
+from appliance.operations.retry import retry_subject
 from appliance.operations.retry_word import retry
 from appliance.operations.seen import result_name
 from appliance.operations.status import status_of
@@ -339,7 +340,11 @@ def test_a_score_that_a_person_gave_goes_to_another_patient_by_a_word_alone(
     assert (clinic.report.PatientID, verifiers(clinic.report)) == ("P-9", [ANNA])
 
 
-def test_a_damaged_file_is_written_again_whomever_the_order_names_now(clinic: Clinic) -> None:
+@pytest.mark.parametrize("has_failed", [False, True])
+def test_a_damaged_file_is_written_again_whomever_the_order_names_now(
+    clinic: Clinic, has_failed: bool
+) -> None:
+    """Also by a person's retry, where the first attempt failed."""
     first, key = order_of(clinic), clinic.case.objects_key
     clinic.do(lambda tx: read_slides(tx, first.as_json()))
     table = clinic.settings.orders.csv
@@ -349,6 +354,9 @@ def test_a_damaged_file_is_written_again_whomever_the_order_names_now(clinic: Cl
     written = clinic.file("SR").read_bytes()
     flip(clinic.file("SR"))
     clinic.do(lambda tx: take_back(tx, case_of(tx), "SR", 2.0))
+    if has_failed:
+        clinic.do(lambda tx: tx.advance(case_of(tx), CaseState.FAILED, now=3.0, code="failed"))
+        assert "is written again" in retry_subject(clinic.settings, "case-1")
     ledger = Ledger(clinic.settings.ledger_url)
     context = StepContext(ledger=ledger, settings=clinic.settings, name="test", pairings=())
     progress = ProgressFile.of(clinic.settings, "case-1")
