@@ -65,6 +65,8 @@ class Order:
     `patient_name` holds all component groups. Issuers are ``NAMESPACE`` or ``NAMESPACE&UNIVERSAL
     ID&TYPE`` (HL7 HD), `other_ids` are ``ID`` or ``ID^^^ISSUER`` (HL7 CX). `asked` are the texts
     and codes of procedures and stains, `requests` the orders' numbers with what each asks for.
+    `typed_ids` are the IDs whose type a message states, ``ID^^^ISSUER^TYPE``. `states_some_ids`: a
+    message about its status may state some IDs of the patient alone; it is not kept.
 
     Raises
     ------
@@ -86,6 +88,8 @@ class Order:
     specimens: tuple[OrderedSpecimen, ...] = ()
     asked: tuple[str, ...] = ()
     requests: tuple[OrderedRequest, ...] = ()
+    typed_ids: tuple[str, ...] = ()
+    states_some_ids: bool = False
 
     def __post_init__(self) -> None:
         check_length("study ID", self.study_id, SH_LENGTH)
@@ -155,7 +159,9 @@ class Order:
     def as_json(self) -> dict[str, Any]:
         """Return a dictionary for `of_json`."""
         born = self.patient_birth_date
-        return asdict(self) | {"patient_birth_date": "" if born is None else born.isoformat()}
+        values = asdict(self) | {"patient_birth_date": "" if born is None else born.isoformat()}
+        del values["states_some_ids"]
+        return values
 
     @classmethod
     def of_json(cls, values: dict[str, Any]) -> Order:
@@ -170,7 +176,7 @@ class Order:
         facts["specimens"] = tuple(OrderedSpecimen(**each) for each in facts.get("specimens", ()))
         requests = facts.get("requests", ())
         facts["requests"] = tuple(OrderedRequest.of_json(each) for each in requests)
-        for name in ("other_ids", "asked"):
+        for name in ("other_ids", "asked", "typed_ids"):
             facts[name] = tuple(facts.get(name, ()))
         return cls(**facts)
 

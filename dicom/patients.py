@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from dicom.person_names import components_agree, words_agree
+from dicom.person_names import components_agree, have_common_word, words_agree
 
 _WORDS = """
 unknown unk notknown unknownpatient patientunknown unknownname unbekannt nichtbekannt
@@ -24,6 +24,8 @@ _PLACEHOLDERS = frozenset(_WORDS.split())
 """Texts that scanners and labs write where they know nothing: their letters and digits."""
 _LEAST_COMPONENT = 5
 """Fewest letters of a placeholder beside a name: Na and Null are names of families."""
+NO_PERSONS = frozenset({"AC", "ACSN", "AN", "ANC", "AND", "ANT", "VN"})
+"""Types of numbers (HL7 table 0203) of a patient's accounts, visits and orders."""
 _IDEOGRAPHIC = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 
 
@@ -70,11 +72,17 @@ def another_patient(
 ) -> list[str]:
     """Return what tells apart two patients that are not one by an ID which both state.
 
-    A name, a birth date or a sex that differs beside one ID is a correction.
+    Beside one ID, one of name, birth date and sex that differs is a correction, or two where both
+    state the ID's issuer, too: two hospitals may have given one number. A name of which nothing is
+    left counts as two, unless both state the day of birth.
     """
     found = patient_differences(first, second, merged)
-    is_one = first.is_known and second.is_known and "patient ID" not in found
-    return [] if is_one else found
+    if not (first.is_known and second.is_known) or "patient ID" in found:
+        return found
+    days = _day(first.birth_date), _day(second.birth_date)
+    is_day = days[0] == days[1] and len(days[0]) == len("19610203")
+    far = "name" in found and not is_day and not _share_a_word(first.name, second.name)
+    return [] if len(found) + far <= 1 + _share_an_issuer(first, second) else found
 
 
 # identifiers
@@ -107,11 +115,16 @@ def joined_ids(sources: Sequence[NamedPatient]) -> tuple[str, str, tuple[str, ..
 
 
 def without_given_up(
-    former: NamedPatient, stated: NamedPatient, merged: Sequence[Sequence[str]] = ()
+    former: NamedPatient,
+    stated: NamedPatient,
+    merged: Sequence[Sequence[str]] = (),
+    typed: Sequence[str] = (),
 ) -> NamedPatient:
     """Return a patient without the IDs in whose place a later source states another one.
 
-    That one has the same issuer and is new, and `merged` does not join both.
+    That one is new and of the same issuer and type, and `merged` does not join both. `typed` are
+    the IDs that have a type (``ID^^^ISSUER^TYPE``). A patient has many accounts and visits: their
+    numbers correct none. One with other leading zeros is the same number.
     """
     now, before = ids_of(stated), ids_of(former)
     told = [each for each in now if known_text(each[0])]  # a placeholder corrects nothing
@@ -120,6 +133,9 @@ def without_given_up(
 
     def is_given_up(one: tuple[str, str]) -> bool:
         others = [each for each in new if _is_same_issuer(one[1], each[1])]
+        others = [each for each in others if each[0].lstrip("0") != one[0].lstrip("0")]
+        types = _types_of(one, typed)
+        others = [each for each in others if types & _types_of(each, typed) - NO_PERSONS]
         joined = any(
             all(any(is_same_id(each, member) for member in group) for each in (one, other))
             for other in others
@@ -131,6 +147,11 @@ def without_given_up(
     if is_given_up(id_of(former)):
         return replace(former, patient_id="", issuer="", other_ids=others)
     return replace(former, other_ids=others)
+
+
+def _types_of(one: tuple[str, str], typed: Sequence[str]) -> set[str]:
+    """Return the types of an ID; one empty text where none is known."""
+    return {text.rpartition("^")[2] for text in typed if is_same_id(_parsed(text), one)} or {""}
 
 
 def _is_same_issuer(one: str, other: str) -> bool:
@@ -148,9 +169,21 @@ def _ids_agree(first: NamedPatient, second: NamedPatient) -> bool:
     """Return whether the ID of one is an ID of the other; true where one is unknown."""
     if not (first.is_known and second.is_known):
         return True
-    return any(is_same_id(id_of(first), other) for other in ids_of(second)) or any(
-        is_same_id(id_of(second), other) for other in ids_of(first)
+    return any(
+        is_same_id(id_of(one), other) for one, two in _both(first, second) for other in ids_of(two)
     )
+
+
+def _both(
+    first: NamedPatient, second: NamedPatient
+) -> tuple[tuple[NamedPatient, NamedPatient], tuple[NamedPatient, NamedPatient]]:
+    return (first, second), (second, first)
+
+
+def _share_an_issuer(first: NamedPatient, second: NamedPatient) -> bool:
+    """Return whether both state one issuer of an ID by which they are one."""
+    pairs = [(id_of(one), its) for one, two in _both(first, second) for its in ids_of(two)]
+    return any(is_same_id(one, its) and _is_same_issuer(one[1], its[1]) for one, its in pairs)
 
 
 def _is_merged(first: NamedPatient, second: NamedPatient, merged: Sequence[Sequence[str]]) -> bool:
@@ -220,6 +253,14 @@ def _group_agrees(one: str, other: str) -> bool:
         return words_agree(*words)
     stated = [[part if _is_stated(part) else "" for part in each] for each in parts]
     return components_agree(*stated)
+
+
+def _share_a_word(one: str, other: str) -> bool:
+    """Return whether two names have a word of family's, given or middle names in common."""
+    groups = [[group.split("^")[:3] for group in _groups(name)] for name in (one, other)]
+    return have_common_word(
+        *([part for parts in each for part in parts if _is_stated(part)] for each in groups)
+    )
 
 
 def _is_stated(component: str) -> bool:

@@ -58,6 +58,14 @@ def words_agree(one: Iterable[str], other: Iterable[str]) -> bool:
     return any(first <= second or second <= first for first, second in pairs)
 
 
+def have_common_word(one: Iterable[str], other: Iterable[str]) -> bool:
+    """Return whether components of two names share a word; titles and initials are none."""
+    parts = ([re.split(r"[\s,]+", _untitled(part)) for part in name] for name in (one, other))
+    words = (_words(word for split in each for word in split) for each in parts)
+    pairs = zip(*words, strict=True)
+    return any(len(word) > 1 for first, second in pairs for word in first & second)
+
+
 def _untitled(text: str) -> str:
     """Return a component, or a whole name, without the titles at its ends."""
     return _TITLES.sub("", text)

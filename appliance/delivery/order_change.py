@@ -20,6 +20,8 @@ _OF_PATIENT = (
     "patient_birth_date",
     "patient_sex",
     "other_ids",
+    "typed_ids",
+    "states_some_ids",
 )
 
 
@@ -55,12 +57,20 @@ def with_ids_of(order: Order, before: Order, merged: Sequence[Sequence[str]] = (
     """Return an order with the IDs that the one before it has of the patient, and with its own.
 
     A message may state one of them alone: the others are the patient's all the same. One in whose
-    place it states another one of the same issuer was wrong.
+    place it states another one of the same issuer and type was wrong.
     """
-    former = without_given_up(before.patient(), order.patient(), merged)
+    typed = tuple(dict.fromkeys((*before.typed_ids, *order.typed_ids)))
+    former = without_given_up(before.patient(), order.patient(), merged, typed)
     patient_id, issuer, others = joined_ids([former, order.patient()])
-    fitting = tuple(each for each in others if len(each) <= LONGEST_OTHER_ID)
-    return _with(order, patient_id=patient_id, issuer=issuer, other_ids=fitting)
+    return _with(
+        order,
+        patient_id=patient_id,
+        issuer=issuer,
+        other_ids=tuple(each for each in others if len(each) <= LONGEST_OTHER_ID),
+        typed_ids=typed,
+        # All that the one before it lists are there, unless one was given up.
+        states_some_ids=before.states_some_ids or former != before.patient(),
+    )
 
 
 def of_patient(order: Order, by: Order) -> Order:

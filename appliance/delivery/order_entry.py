@@ -174,7 +174,8 @@ class OrderEntry:
     def may_change(self, other: OrderEntry) -> bool:
         """Return whether this change may be of the only other order of its placer's number.
 
-        It has another filler's number, or another test; with both it is of another order.
+        It has another filler's number, or another test; with both it is of another order. So is one
+        with another filler's number that states no test.
         """
         is_same_test = bool(self.asked) and self._asks_the_same(other)
         return self._may_share(other) and (is_same_test or not self._has_other_filler(other))

@@ -37,6 +37,8 @@ def joined(orders: Sequence[Order], first: Order) -> Order:
         issuer=issuer,
         patient_name=next(filter(known_text, names), next(iter(names), "")),
         other_ids=tuple(each for each in others if len(each) <= LONGEST_OTHER_ID),
+        typed_ids=tuple(dict.fromkeys(each for order in orders for each in order.typed_ids)),
+        states_some_ids=any(order.states_some_ids for order in orders),
         specimens=tuple(dict.fromkeys(each for order in orders for each in order.specimens)),
         asked=tuple(dict.fromkeys(each for order in orders for each in order.asked)),
         requests=tuple(dict.fromkeys(each for order in orders for each in order.requests)),
@@ -55,9 +57,9 @@ def brought_up(
     """Return a kept order with what came `later`, and without what was taken back.
 
     Facts of the patient that it leaves open are added, and IDs that the later one corrects go,
-    unless objects of its study are written: all of these state the same. A message about another
-    patient takes nothing back; `merged` are groups of IDs that the site declares to be one patient.
-    `words` are those of each stain.
+    unless objects of its study are written: all of these state the same. The first ID goes only by
+    a later order that states all IDs. A message about another patient takes nothing back; `merged`
+    are groups of IDs that the site declares to be one patient. `words` are those of each stain.
     """
     whose = kept.patient()
     back = [
@@ -77,15 +79,16 @@ def brought_up(
         return kept
     specimens = tuple(each for each in kept.specimens if not _is_replaced(each, kept, later))
     kept = replace(kept, specimens=specimens)
-    whose = whose if is_written else without_given_up(whose, later.patient(), merged)
-    before = replace(
-        kept, patient_id=whose.patient_id, issuer=whose.issuer, other_ids=whose.other_ids
-    )
+    typed = (*kept.typed_ids, *later.typed_ids)
+    true = whose if is_written else without_given_up(whose, later.patient(), merged, typed)
+    before = replace(kept, other_ids=true.other_ids)
+    if not later.states_some_ids:
+        before = replace(before, patient_id=true.patient_id, issuer=true.issuer)
     both = joined((before, later), kept)
     requests = _with_later(kept.requests, later.requests, words)
     if is_written:
         return replace(kept, specimens=both.specimens, asked=both.asked, requests=requests)
-    return replace(both, requests=requests)
+    return replace(both, requests=requests, states_some_ids=False)
 
 
 def _with_later(

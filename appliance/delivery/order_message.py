@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -36,7 +37,7 @@ from dicom.order import (
     fitting,
     fitting_name,
 )
-from dicom.patients import NamedPatient
+from dicom.patients import NO_PERSONS, NamedPatient
 from dicom.request import OrderedRequest
 from dicom.study import LO_LENGTH, SH_LENGTH
 from dicom.uids import is_uid
@@ -134,7 +135,10 @@ def _entry(
     )
     tests = [AskedTest.of(each) for each in named if name_of(each) == "OBR"]
     control = first_part(order, "ORC", 1)
+    lists_ids, is_new = control in CHANGES and bool(tests), control in ("", "NW")
     made = None if control in ENDED else _order(head, order, accession, issuer)
+    if made is not None:
+        made = replace(made, states_some_ids=not (lists_ids or is_new))
     return OrderEntry(
         at=at,
         accession=accession,
@@ -144,8 +148,8 @@ def _entry(
         filler=filler[0].casefold(),
         asked=frozenset(test for test in tests if test.names),
         patient=_patient(head[0]),
-        is_new=control in ("", "NW"),
-        lists_ids=control in CHANGES and bool(tests),
+        is_new=is_new,
+        lists_ids=lists_ids,
         order=made,
     )
 
@@ -222,6 +226,7 @@ def _order(head: Sequence[Segment], order: Sequence[Segment], accession: str, is
         patient_birth_date=day_of_birth(part(pid, 7)[:8], "%Y%m%d", date.today()),
         patient_sex=sex if sex in ("F", "M", "O") else "",
         other_ids=_other_ids(numbers[1:]),
+        typed_ids=tuple(f"{text}^^^{who}^{kind}" for kind, text, who in _typed(pid) if kind),
         accession_issuer=issuer,
         specimens=specimens,
         asked=tuple(dict.fromkeys(text for text in _asked(order) if text)),
@@ -240,14 +245,20 @@ def _other_ids(numbers: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 
 
 def _numbers(pid: Segment) -> list[tuple[str, str]]:
-    """Patient IDs with their issuers (PID-3); that of the hospital first."""
-    found = [
+    """Patient IDs with their issuers (PID-3); that of the hospital first, those of visits last."""
+    ranked = sorted(
+        _typed(pid), key=lambda each: (each[0] in NO_PERSONS, each[0] not in ("PI", "MR", "PT"))
+    )
+    return list(dict.fromkeys((number, issuer) for _, number, issuer in ranked))
+
+
+def _typed(pid: Segment) -> list[tuple[str, str, str]]:
+    """Type, number and issuer of each ID."""
+    return [
         (piece(each, 5), piece(each, 1), whole(each, 4))
         for each in repetitions(pid, 3)
         if piece(each, 1)
     ]
-    ranked = sorted(found, key=lambda each: each[0] not in ("PI", "MR", "PT"))
-    return list(dict.fromkeys((number, issuer) for _, number, issuer in ranked))
 
 
 def _patient_name(pid: Segment) -> str:

@@ -23,10 +23,10 @@ IN_ANOTHER_STUDY = (
 NOT_SIGNED = "who signed the former results of this case has not signed the new ones"
 """Note on such objects, where nobody signed them."""
 NAMED_OTHERWISE = (
-    "the order names the patient of this case otherwise (name, birth date or sex) than its slides "
-    "or its results do, under the same patient ID"
+    "slides, results and order of this case name its patient otherwise (name, birth date or sex), "
+    "under the same patient ID"
 )
-"""Note on objects where the order was corrected without naming another patient."""
+"""Note on objects where the patient's name was corrected without naming another patient."""
 
 
 def patient_of_study(objects_key: str, settings: Settings) -> NamedPatient | None:
@@ -40,7 +40,8 @@ def written_for(
     """Return the key of the objects that new ones replace, and the patient whom they are made for.
 
     The patient is a digest; it is empty for the first one of a case. Objects of another patient
-    than both slides name now are not replaced: they lie in that patient's study.
+    than both slides name now are not replaced: they lie in that patient's study. A name that was
+    corrected makes no other patient.
     """
     contents = sound_contents(objects_key, settings) if objects_key else None
     made_for = "" if contents is None else str(contents["made_from"].get("patient", ""))
@@ -49,7 +50,7 @@ def written_for(
     others = [
         each
         for each in patients.values()
-        if each.is_known and former is not None and patient_differences(each, former, merged)
+        if each.is_known and former is not None and another_patient(each, former, merged)
     ]
     if not others or len(others) < len(patients):
         return objects_key, made_for
@@ -73,7 +74,7 @@ def goes_to_own_study(
         study = kept.patient()
     merged = settings.patients.merged
     return study is None or not any(
-        patient_differences(patient, study, merged) for patient in patients.values()
+        another_patient(patient, study, merged) for patient in patients.values()
     )
 
 
@@ -99,17 +100,17 @@ def order_differs(
 def is_named_otherwise(
     accession: str, objects_key: str, patients: Mapping[Stain, Patient], settings: Settings
 ) -> bool:
-    """Return whether the kept order names the patient of slides and objects otherwise, by one ID.
+    """Return whether slides, objects and kept order name one patient otherwise, by one ID.
 
     An order of another patient, which a person let go, does not.
     """
     kept, study = kept_order(accession, settings), patient_of_study(objects_key, settings)
-    named = [*patients.values(), *([] if study is None else [study])]
-    if kept is None:
-        return False
-    order, merged = kept.patient(), settings.patients.merged
-    return any(patient_differences(each, order, merged) for each in named) and not any(
-        another_patient(each, order, merged) for each in named
+    order = None if kept is None else kept.patient()
+    sources = [each for each in (study, order) if each is not None]
+    merged = settings.patients.merged
+    pairs = [(one, other) for other in sources for one in (*patients.values(), *sources)]
+    return any(patient_differences(*pair, merged) for pair in pairs) and not any(
+        another_patient(*pair, merged) for pair in pairs
     )
 
 
@@ -142,7 +143,8 @@ def require_patient(
 ) -> None:
     """Check that the study names the patient of both slides, unless a person accepted otherwise.
 
-    The order of an accession may have become another one since its slides were identified.
+    The order of an accession may have become another one since its slides were identified. A name
+    that was corrected makes no other patient.
 
     Raises
     ------
@@ -152,7 +154,7 @@ def require_patient(
     if study is None or STUDY_DIFFERS in accepted or PATIENTS_DIFFER in accepted:
         return
     for stain, patient in patients.items():
-        if found := patient_differences(patient, study, settings.patients.merged):
+        if found := another_patient(patient, study, settings.patients.merged):
             raise CaseHeldError(STUDY_DIFFERS, {"stain": stain, "what": ", ".join(found)})
 
 

@@ -684,6 +684,8 @@ def test_a_change_under_another_id_keeps_the_ids_and_the_study_of_the_order(
 WRONG = ("99", "KLINIK"), ("4711^^^ZENTRAL",)
 RIGHT = ("100", "KLINIK"), ("4711^^^ZENTRAL",)
 SHARED = ("4711", "ZENTRAL"), ("100^^^KLINIK",)
+NHS, FIVE = "N1^^^NHS^PI", "5^^^KLINIK"
+MRN, HEALTH = ("4711", "KLINIK"), ("N1", "NHS")
 
 
 @pytest.mark.parametrize(
@@ -699,6 +701,21 @@ SHARED = ("4711", "ZENTRAL"), ("100^^^KLINIK",)
         ("99^^^KLINIK~4711^^^ZENTRAL", "SC", "4711^^^ZENTRAL", (), WRONG),
         ("99^^^KLINIK~4711^^^ZENTRAL", "XO", "UNKNOWN", (), WRONG),
         ("99^^^KLINIK~4711^^^ZENTRAL", "SC", "UNKNOWN^^^KLINIK~4711^^^ZENTRAL", (), WRONG),
+        # Numbers of an account, of a visit, and of another type, correct none.
+        (f"4711^^^KLINIK^MR~{NHS}", "SC", f"{NHS}~5^^^KLINIK^AN", (), (MRN, (FIVE, "N1^^^NHS"))),
+        (f"4711^^^KLINIK^MR~{NHS}", "SC", f"{NHS}~5^^^KLINIK^PI", (), (MRN, (FIVE, "N1^^^NHS"))),
+        (
+            *("4711^^^KLINIK^PI~9^^^KLINIK^MR", "SC", "4711^^^KLINIK^PI~5^^^KLINIK^AN", ()),
+            (MRN, (FIVE, "9^^^KLINIK")),
+        ),
+        (f"{NHS}~9^^^KLINIK^VN", "SC", f"{NHS}~5^^^KLINIK^VN", (), (HEALTH, (FIVE, "9^^^KLINIK"))),
+        ("5^^^KLINIK^AN~N1^^^NHS^NH", "SC", "5^^^KLINIK^AN", (), (HEALTH, (FIVE,))),
+        ("5^^^KLINIK^AN", "SC", "5^^^KLINIK^AN", (), (("5", "KLINIK"), ())),
+        (
+            *(f"04711^^^KLINIK^MR~{NHS}", "SC", f"{NHS}~4711^^^KLINIK^MR", ()),
+            (("04711", "KLINIK"), ("4711^^^KLINIK", "N1^^^NHS")),
+        ),
+        (f"4711^^^KLINIK^MR~{NHS}", "SC", f"{NHS}~5^^^KLINIK^MR", (), (HEALTH, (FIVE,))),
         (
             *("99^^^KLINIK~4711^^^ZENTRAL", "SC", "4711^^^ZENTRAL~100^^^KLINIK"),
             *((("99", "100"),), (("99", "KLINIK"), ("100^^^KLINIK", "4711^^^ZENTRAL"))),

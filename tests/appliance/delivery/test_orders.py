@@ -558,6 +558,48 @@ def test_an_id_that_the_laboratory_corrects_leaves_the_kept_order(
     assert ((order.patient_id, order.issuer), order.other_ids) == (expected, other_ids)
 
 
+MRN, HEALTH = "4711^^^KLINIK^MR", "N1^^^NHS^PI"
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ([("SC", "5^^^KLINIK^AN")], ("4711", ("5^^^KLINIK", "N1^^^NHS"))),
+        ([("SC", "5^^^KLINIK^MR")], ("4711", ("5^^^KLINIK", "N1^^^NHS"))),
+        ([("XO", "5^^^KLINIK^AN")], ("4711", ("5^^^KLINIK", "N1^^^NHS"))),
+        ([("XO", "5^^^KLINIK^PI")], ("4711", ("5^^^KLINIK", "N1^^^NHS"))),
+        ([("XO", "04711^^^KLINIK^MR")], ("4711", ("04711^^^KLINIK", "N1^^^NHS"))),
+        ([("XO", "5^^^KLINIK^MR")], ("N1", ("5^^^KLINIK",))),
+        (
+            [("XO", "5^^^KLINIK^MR"), ("SC", "6^^^KLINIK^AN")],
+            ("N1", ("5^^^KLINIK", "6^^^KLINIK")),
+        ),
+    ],
+)
+def test_the_first_id_of_a_kept_order_goes_by_a_message_that_lists_all_alone(
+    changes: list[tuple[str, str]],
+    told: tuple[str, tuple[str, ...]],
+    is_gone: bool,
+    lab: Laboratory,
+) -> None:
+    """The message of the order itself may be gone; the changes come before it is asked again."""
+    lab.table()
+    lab.message(HL7.replace(MRN, f"{MRN}~{HEALTH}"))
+    ask_orders("S26-1", lab.settings)
+    if is_gone:
+        lab.message("")
+    for at, (control, number) in enumerate(changes, start=1):
+        text = HL7.replace(MRN, f"{HEALTH}~{number}").replace("20261120", f"2026112{at}")
+        lab.write(lab.hl7 / f"{at}.hl7", text.replace("NW", control))
+    ask_orders("S26-1", lab.settings)
+    order = kept_order("S26-1", lab.settings)
+    assert order is not None and (order.patient_id, order.other_ids) == told
+    kept = len(list(lab.settings.artifacts_dir.rglob("order.json")))
+    ask_orders("S26-1", lab.settings)  # nothing is new
+    assert len(list(lab.settings.artifacts_dir.rglob("order.json"))) == kept
+
+
 def test_an_id_in_place_of_a_placeholder_that_was_converted_is_told(lab: Laboratory) -> None:
     lab.table()
     lab.message(HL7.replace("4711", "UNKNOWN"))

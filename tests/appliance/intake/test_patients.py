@@ -23,7 +23,7 @@ from appliance.settings.intake import Patients
 from appliance.settings.settings import Settings
 from appliance.words.say import say
 from dicom.order import Order, one_patient
-from dicom.patients import patient_differences
+from dicom.patients import NamedPatient, another_patient, patient_differences
 
 JANE: dict[str, Any] = {
     "patient_id": "PAT-0001",
@@ -338,3 +338,41 @@ def test_an_order_names_the_patient_in_place_of_a_placeholder() -> None:
     said = combined([header, Patient(**JANE, source="worklist")])
     assert (said.patient_id, said.issuer, said.name) == ("PAT-0001", "HOSP", JANE["name"])
     assert said.also == () and said.is_known and not header.is_known
+
+
+BORN, LATER = "19610203", "19330101"
+
+
+@pytest.mark.parametrize("issuers", [("", ""), ("KLINIK", ""), ("KLINIK", "KLINIK&1.2&ISO")])
+@pytest.mark.parametrize(
+    ("one", "other", "far"),
+    [
+        (("Muster^Anna", BORN, "F"), ("Schmidt^Anna", BORN, "F"), 1),
+        (("Muster^Anna", BORN, "F"), ("Muster^Anna", LATER, "F"), 1),
+        (("Muster^Anna", BORN, "F"), ("Huber^Eva", "1961-02-03", ""), 1),
+        (("Muster^Anna", "", ""), ("Anna^Schmidt", BORN, "F"), 1),
+        (("Muster^Anna", BORN, "F"), ("Schmidt^Anna", LATER, "F"), 2),
+        (("Muster^Anna", BORN, "F"), ("Muster^Anna", LATER, "M"), 2),
+        (("Muster^Anna", BORN, "F"), ("Huber^Otto", BORN, "M"), 2),
+        # Nothing of the name is left, and no day of birth says that it is one patient.
+        (("Muster^Anna", "", ""), ("Huber^Otto", "", ""), 2),
+        (("Muster^Dr. Anna", BORN, ""), ("Huber^Dr. Otto", "1961", ""), 2),
+        (("Muster^Anna^^Dr.", "", ""), ("Huber^Otto^^Dr.", "", ""), 2),
+        (("Muster, Anna", "", ""), ("Anna Schmidt", "", ""), 1),
+        (("Müller^Eva", "", ""), ("Lang-Mueller^Ina", "", ""), 1),
+        (("Yamada^Hanako=山田^花子", "", ""), ("=山田^太郎", "", ""), 1),
+        (("Muster^Anna", "", "F"), ("Huber^Otto", "", "M"), 3),
+        (("Muster^Anna", BORN, "F"), ("Schmidt^Anna", LATER, "M"), 3),
+    ],
+)
+def test_one_number_is_one_patient_as_far_as_the_rest_allows(
+    one: tuple[str, str, str], other: tuple[str, str, str], far: int, issuers: tuple[str, str]
+) -> None:
+    first, second = (
+        NamedPatient(patient_id="P-1", issuer=issuer, name=name, birth_date=born, sex=sex)
+        for issuer, (name, born, sex) in zip(issuers, (one, other), strict=True)
+    )
+    told = patient_differences(first, second)
+    is_other = far > (2 if all(issuers) else 1)
+    for pair in ((first, second), (second, first)):
+        assert another_patient(*pair) == (told if is_other else [])

@@ -36,6 +36,7 @@ from appliance.line.study_patient import (
     NAMED_OTHERWISE,
     NOT_SIGNED,
     STUDY_DIFFERS,
+    goes_to_own_study,
 )
 from appliance.line.whose import let_merged_go
 from appliance.settings.destinations import FolderDestination, Hl7Destination
@@ -59,11 +60,15 @@ class Bench:
             save_findings(findings, place, he_thumbnail=BLANK, ihc_thumbnail=BLANK)
         self.findings = str(key)
 
-    def order(self, patient: str, name: str = "") -> dict[Stain, Patient]:
-        """Order the case for a patient; return what slides that are identified now say of it."""
+    def order(self, patient: str, name: str = "", more: str = ";") -> dict[Stain, Patient]:
+        """Order the case for a patient; return what slides that are identified now say of it.
+
+        `more` is the birth date and the sex.
+        """
+        number = f"ORDER-OF-{patient}"
         self.table.write_text(
-            "Accession;Patient ID;Name;Placer;Stain;Study UID\n"
-            f"{self.accession};{patient};{name or patient};ORDER-OF-{patient};HER2;1.2.276.0.99.1\n"
+            "Accession;Patient ID;Name;Birth date;Sex;Placer;Stain;Study UID\n"
+            f"{self.accession};{patient};{name or patient};{more};{number};HER2;1.2.276.0.99.1\n"
         )
         ordered = ordered_for(self.accession, self.settings, vocabulary(self.settings))
         return dict.fromkeys((HE, HER2), ordered.patients[0])
@@ -251,7 +256,49 @@ def test_a_name_that_was_corrected_holds_no_case_and_takes_no_word_away(
     assert NAMED_OTHERWISE in second.notes and NAMED_OTHERWISE not in first.notes
     found = bench.analyze(again, second.objects_key)  # both slides are identified again
     assert (found.findings_key, found.score, found.word) == (signed, "0", "corrected")
-    assert NOT_SIGNED not in bench.write(again, second.objects_key, findings=signed).notes
+    third = bench.write(again, second.objects_key, findings=signed)
+    assert third.objects_key == second.objects_key  # all of the study name the patient alike
+    assert not {NOT_SIGNED, IN_ANOTHER_STUDY} & {*third.notes} and NAMED_OTHERWISE in third.notes
+    settings = bench.settings.model_copy(update={"orders": Orders()})
+    notes = write(signed, third.objects_key, settings, again).notes  # no order is left to ask
+    assert NAMED_OTHERWISE in notes
+
+
+def test_a_result_under_a_corrected_name_replaces_the_former_one(bench: Bench) -> None:
+    first = bench.write(bench.order("P-1", "Muster^Anna"))
+    again = bench.order("P-1", "Schmidt^Anna")  # both slides are identified again
+    second = bench.write(again, first.objects_key, findings=bench.sign("0"))
+    reports = [
+        next(each for each in bench.headers(key) if each.Modality == "SR")
+        for key in (first.objects_key, second.objects_key)
+    ]
+    assert reports[0].SOPInstanceUID in str(reports[1].PredecessorDocumentsSequence)
+    assert (IN_ANOTHER_STUDY in second.notes, second.leaves_former) == (False, False)
+
+
+def test_a_name_that_was_corrected_before_the_first_writing_holds_no_case(bench: Bench) -> None:
+    then = bench.order("P-1", "Muster^Anna")
+    bench.order("P-1", "Schmidt^Anna")  # another slide of the accession is identified
+    made = bench.write(then)
+    assert NAMED_OTHERWISE in made.notes
+    assert {str(each.PatientName) for each in bench.headers(made.objects_key)} == {"Schmidt^Anna"}
+    assert goes_to_own_study(bench.accession, "", then, bench.settings)
+
+
+def test_a_signature_goes_to_nobody_else_who_has_the_same_number(bench: Bench) -> None:
+    """Two hospitals gave one number, and the table of orders states no issuers."""
+    then, signed = bench.order("P-1", "Muster^Anna", "19610203;F"), bench.sign()
+    first = bench.write(then, findings=signed)
+    again = bench.order("P-1", "Huber^Otto", "19330101;M")
+    with pytest.raises(CaseHeldError) as held:
+        bench.write(then, first.objects_key, findings=signed)
+    params = {"stain": "HE", "what": "name, birth date, sex", "against": "order"}
+    assert (held.value.reason, held.value.params) == (STUDY_DIFFERS, params)
+    assert not goes_to_own_study(bench.accession, first.objects_key, then, bench.settings)
+    found = bench.analyze(again, first.objects_key)  # both slides are identified again
+    assert (found.findings_key, found.word) == (bench.findings, "")
+    second = bench.write(again, first.objects_key)
+    assert {IN_ANOTHER_STUDY, NOT_SIGNED} <= {*second.notes} and second.leaves_former
 
 
 @pytest.mark.parametrize(("score", "told"), [("0", "0"), ("none", "none"), ("", "")])
