@@ -151,7 +151,7 @@ def _align_key(anatomy: ReadSlide, target: ReadSlide) -> ArtifactKey:
 def _align_keys(anatomy: ReadSlide, target: ReadSlide) -> list[ArtifactKey]:
     """Keys of today's alignment, and of those of former versions, which it reads."""
     keys = {"he": anatomy.inspect_key, "ihc": target.inspect_key}
-    return [ArtifactKey.of("align", **keys, version=version) for version in (11, 10, 9, 8, 7)]
+    return [ArtifactKey.of("align", **keys, version=version) for version in (12, 11, 10, 9, 8, 7)]
 
 
 def kept_mapping(anatomy: ReadSlide, target: ReadSlide, settings: Settings) -> SlideMapping | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -16,7 +17,13 @@ from appliance.registration.picture import Picture, shortest_um, size_um
 from appliance.registration.pieces import Part
 from appliance.registration.rigid import find_poses, refined
 from appliance.registration.rotation_search import pose_by_nuclei, shows_nuclei
-from appliance.registration.strays import lies_elsewhere, near, split, torn_regions
+from appliance.registration.strays import (
+    lies_elsewhere,
+    near,
+    share_a_place,
+    split,
+    torn_regions,
+)
 from appliance.registration.votes import FEWEST, Votes, agreeing, fitting_start
 
 WIDE_UM, WIDE_REACH_UM = 400.0, 260.0
@@ -129,28 +136,40 @@ def _without_strays(
     """The pieces without their parts that are found elsewhere, and these parts; the largest first.
 
     A torn region is searched for on its own, as a lost piece is. One that is not found stays with
-    its piece: in sections of different depth many patches find nothing where the map is right.
+    its piece: in sections of different depth many patches find nothing where the map is right. So
+    does one that is found on the place of other tissue, such as its like on the block's next level.
     """
-    done: list[Placed] = []
+    done = [[each] for each in placed]
     searched = 0
-    for rest, wide in zip(placed, coarse, strict=True):
-        for region in _torn(moving, rest, wide):
+    for group, wide in zip(done, coarse, strict=True):
+        for region in _torn(moving, group[0], wide):
             if searched == MOST_SEARCHED:
                 break
             searched += 1
-            remaining, lost = _apart(rest, region, moving)
+            remaining, lost = _apart(group[0], region, moving)
             found = _elsewhere(moving, fixed, lost)
-            if (
-                found.piece is not None
-                and rest.piece is not None
-                and lies_elsewhere(
-                    moving, region, rest.piece, found.piece, remaining.part.mask(), TILE_UM
-                )
-            ):
-                rest = remaining
-                done.append(found)
-        done.append(rest)
-    return sorted(done, key=lambda each: -int(each.part.inside.sum()))
+            if found.piece is None or group[0].piece is None:
+                continue
+            beside = [other for other in done if other is not group]
+            others = _places([remaining, *group[1:]]) + _beside(moving, group[0], beside)
+            if lies_elsewhere(moving, region, group[0].piece, found.piece, others, TILE_UM):
+                group[:] = [remaining, *group[1:], found]
+    return sorted(chain(*done), key=lambda each: -int(each.part.inside.sum()))
+
+
+def _beside(moving: Picture, own: Placed, groups: list[list[Placed]]) -> list[tuple[Part, Piece]]:
+    """The places of other pieces with their torn parts; without those that share the place of
+    `own`, such as a level of the block that the IHC slide does not show on its own."""
+    found = []
+    for group in groups:
+        places = _places(group)
+        if not share_a_place(moving, _places([own]), places[:1]):
+            found += places
+    return found
+
+
+def _places(placed: list[Placed]) -> list[tuple[Part, Piece]]:
+    return [(each.part, each.piece) for each in placed if each.piece is not None]
 
 
 def _torn(moving: Picture, placed: Placed, coarse: Votes) -> list[NDArray[np.bool_]]:

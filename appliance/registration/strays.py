@@ -6,6 +6,7 @@ say nothing of the place of the other part.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
@@ -27,6 +28,8 @@ SPREAD_UM = 60.0
 """Distance of the places by which the places of two parts are compared."""
 
 Mask = NDArray[np.bool_]
+At = tuple[Part, Piece]
+"""A part of the H&E slide, and the piece that takes it onto the IHC slide."""
 
 
 def torn_regions(moving: Picture, part: Part, votes: Votes, coarse: Votes) -> list[Mask]:
@@ -73,22 +76,42 @@ def near(votes: Votes, piece: Piece) -> Votes:
 
 
 def lies_elsewhere(
-    moving: Picture, away: Mask, piece: Piece, there: Piece, rest: Mask, least_um: float
+    moving: Picture,
+    away: Mask,
+    piece: Piece,
+    there: Piece,
+    others: Sequence[At],
+    least_um: float,
 ) -> bool:
     """Return whether `there` takes a part off the place that `piece` has for it, by `least_um` at
-    the median, and not onto the place of the `rest`.
+    the median, and not onto the place of the `others`, which is their own.
     """
     from scipy.spatial import cKDTree  # slow to load; the daemon does not need it
 
-    part, others = (_spread(mask, moving.mpp) for mask in (away, rest))
+    part = _spread(away, moving.mpp)
     if not len(part):
         return False
     placed = there.forward(part)
     moved = float(np.median(distances(placed, piece.forward(part))))
-    if moved < least_um or not len(others):
+    taken = _places(moving, others)
+    if moved < least_um or not len(taken):
         return moved >= least_um
-    apart_um = cKDTree(piece.forward(others)).query(placed)[0]
-    return float(np.median(apart_um)) >= SPREAD_UM
+    return float(np.median(cKDTree(taken).query(placed)[0])) >= SPREAD_UM
+
+
+def share_a_place(moving: Picture, one: Sequence[At], other: Sequence[At]) -> bool:
+    """Return whether the smaller of two pieces lies on the other on the IHC slide, at the median:
+    two levels of the H&E slide, of which the IHC slide shows one."""
+    from scipy.spatial import cKDTree  # slow to load; the daemon does not need it
+
+    fewer, more = sorted((_places(moving, one), _places(moving, other)), key=len)
+    return len(fewer) > 0 and float(np.median(cKDTree(more).query(fewer)[0])) < SPREAD_UM
+
+
+def _places(moving: Picture, placed: Sequence[At]) -> Points:
+    """Return places of the IHC slide all over the tissue of some pieces."""
+    spread = [piece.forward(_spread(part.mask(), moving.mpp)) for part, piece in placed]
+    return np.concatenate([*spread, np.zeros((0, 2))])
 
 
 def _spread(mask: Mask, mpp: float) -> Points:

@@ -215,6 +215,40 @@ def test_the_torn_half_of_a_section_is_placed_on_its_own_or_stays(there: bool) -
     assert "slides-do-not-match" not in [r.code for r in alignment_reasons(Review(), found)]
 
 
+def test_a_region_unlike_its_own_level_is_not_laid_on_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both slides show two levels of a block; half of one differs on the IHC slide."""
+    monkeypatch.setattr(sys.modules[__name__], "SHAPE", (600, 1150))
+    rng = np.random.default_rng(1)
+    section, own, other = (texture(rng) for _ in range(3))
+    one = disc(280, 300, 1150)
+    two, right = np.roll(one, 570, axis=1), one & (np.arange(SHAPE[1]) >= 310)
+    section = np.where(two, np.roll(section, 570, axis=1) * 0.75 + own * 0.25, section)
+    shown = moved(np.where(right, other, section), 0, 0)
+    found = aligned(picture(section.astype(np.float32), one | two), picture(shown, one | two))
+    places = np.array([[180.5, 300.5], [420.5, 300.5], [750.5, 300.5], [990.5, 300.5]])
+    goal = found.mapping.forward(places * MPP) / MPP
+    assert np.abs(goal - places).max() < 10
+
+
+def test_the_torn_half_of_a_level_is_found_for_both_levels_of_the_he_slide(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The IHC slide shows one level, in two halves 0.4 mm apart: both levels have that place."""
+    monkeypatch.setattr(sys.modules[__name__], "SHAPE", (600, 1150))
+    section = texture(np.random.default_rng(1))
+    one = disc(280, 300, 1150)
+    two, left = np.roll(one, 570, axis=1), one & (np.arange(SHAPE[1]) < 290)
+    right = np.roll(one & ~left, 90, axis=1)
+    shown = np.where(right, moved(section, 90, 0), moved(section, 0, 0))
+    section = np.where(two, np.roll(section, 570, axis=1), section)
+    found = aligned(picture(section, one | two), picture(shown, left | right))
+    places = np.array([[180.5, 300.5], [420.5, 300.5], [750.5, 300.5], [990.5, 300.5]])
+    goal = found.mapping.forward(places * MPP) / MPP - places
+    assert np.abs(goal - [(0, 0), (90, 0), (-570, 0), (-480, 0)]).max() < 3
+
+
 def test_a_region_where_nothing_is_to_be_seen_keeps_its_place(seed: int = 8) -> None:
     """A lake of mucin (3.1 mm²), with no structure but each section's own faint noise."""
     rng = np.random.default_rng(seed)
