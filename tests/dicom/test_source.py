@@ -279,6 +279,83 @@ def test_a_macro_among_the_levels_is_not_sent(
         assert (shown[:, 0] - shown[:, 2]).max() < 100  # no px of the red label
 
 
+@pytest.mark.parametrize(
+    ("aperio", "named", "even"),
+    [(True, True, True), (True, False, False), (False, False, True)],
+)
+@pytest.mark.parametrize(
+    ("sizes", "label_px", "compression"),
+    [
+        ([(1800, 1500), (600, 500)], (360, 300), "jpeg"),
+        ([(1800, 1500), (900, 750)], (450, 375), "jpeg"),
+        ([(1800, 1500), (900, 750)], (376, 310), "lzw"),
+        ([(1800, 1500)], (376, 310), "jpeg"),
+    ],
+)
+def test_a_label_of_the_slides_shape_is_not_sent(
+    sizes: list[tuple[int, int]],
+    label_px: tuple[int, int],
+    compression: str,
+    even: bool,
+    named: bool,
+    aperio: bool,
+    tmp_path: Path,
+) -> None:
+    slide = tmp_path / ("slide.svs" if aperio else "slide.tif")
+    label = np.full((*label_px[::-1], 3), (255, 0, 0), np.uint8)
+    cv2.putText(label, "SMITH", (5, 150), cv2.FONT_HERSHEY_SIMPLEX, 3, (255, 255, 255), 5)
+    shown = np.random.default_rng(5).integers(90, 170, (15, 18, 3), np.uint8)
+    image = cv2.resize(shown, sizes[0]) if not even else np.full((1500, 1800, 3), 160, np.uint8)
+    image[..., 0] = 90
+    with tifffile.TiffWriter(slide) as tiff:
+        for level in [*(cv2.resize(image, size) for size in sizes), label]:
+            name = "label" if named and level is label else "|AppMag = 40|MPP = 0.25"
+            text = f"Aperio Image Library v1\n{name} {level.shape[1]}x{level.shape[0]}"
+            tiff.write(
+                level, tile=(128, 128), photometric="rgb", compression=compression, metadata=None,
+                subfiletype=int(len(level) < len(image)),
+                description=text if aperio else name if named and level is label else None,
+            )  # fmt: skip
+    with openslide.OpenSlide(slide) as opened:
+        assert opened.level_dimensions[-1] == label_px
+    with pyramid_of(slide) as pyramid:
+        done = convert_slide(slide, tmp_path / "out", identity(), mpp=MPP, pyramid=pyramid)
+    assert len(done.paths) == len(sizes)
+    for path in done.paths:
+        sent = pixel_array(path).reshape(-1, 3).astype(int)
+        assert (sent[:, 0] - sent[:, 2]).max() < 100  # no px of the red label
+
+
+def test_a_macro_that_shows_the_tissue_is_told_by_its_name(tmp_path: Path) -> None:
+    slide = _tiff(tmp_path / "slide.tif", [(1800, 1500), (900, 750), (450, 375)], "jpeg")
+    for name, count in ((None, 3), ("Macro image", 2)):
+        with tifffile.TiffFile(slide) as tiff:
+            images = [page.asarray() for page in tiff.pages]
+        with tifffile.TiffWriter(slide) as tiff:
+            for image in images:
+                tiff.write(
+                    image, tile=(128, 128), photometric="rgb", compression="jpeg", metadata=None,
+                    subfiletype=int(image is not images[0]),
+                    description=name if image is images[-1] else None,
+                )  # fmt: skip
+        with pyramid_of(slide) as pyramid:
+            assert len(pyramid.levels.level_dimensions) == len(pyramid.coded) == count
+
+
+def test_a_damaged_level_stays_a_level(tmp_path: Path) -> None:
+    """The tile of most bytes of each level is damaged; the others show what the level shows."""
+    slide = _tiff(tmp_path / "slide.tif", [(1800, 1500), (900, 750), (450, 375)], "jpeg")
+    data = bytearray(slide.read_bytes())
+    with tifffile.TiffFile(slide) as tiff:
+        for page in tiff.pages[1:]:
+            k = int(np.argmax(page.databytecounts))
+            start, count = page.dataoffsets[k], page.databytecounts[k]
+            data[start : start + count] = bytes(count)
+    slide.write_bytes(data)
+    with pyramid_of(slide) as pyramid:
+        assert len(pyramid.levels.level_dimensions) == 3
+
+
 def test_what_is_no_slide_is_refused(tmp_path: Path) -> None:
     junk = tmp_path / "junk.svs"
     junk.write_bytes(b"II*\x00" + b"junk" * 100)
