@@ -50,7 +50,7 @@ def bags(
             try:
                 bag = bag_of_slide(slide, settings, progress, encoder=encoder)
             except (SlideError, SourceChangedError, ArtifactDamagedError, DataSetError) as err:
-                older = f" {path} is of an earlier run: delete it." if path.exists() else ""
+                older = _older(path) if _is_of_the_slide(err) and path.exists() else ""
                 typer.echo(f"{slide}: {err}{older}", err=True)
                 without += 1
                 continue
@@ -58,3 +58,14 @@ def bags(
             typer.echo(f"{path}: {len(bag)} tiles")
     if without:
         raise DataSetError(f"{without} of {len(slides)} slides got no bag: see above.")
+
+
+def _is_of_the_slide(err: Exception) -> bool:
+    """Return whether a slide has no bag for what it is: a file that is away, or is being written,
+    says nothing of the bag that an earlier run made."""
+    damaged = isinstance(err, SlideError) and err.reason.value == "damaged"
+    return damaged or isinstance(err, DataSetError)
+
+
+def _older(path: Path) -> str:
+    return f" {path} was made by an earlier run; use it only if the slide did not change."

@@ -26,7 +26,7 @@ from appliance.line.readings import (
     usable_weights,
 )
 from appliance.line.slide_bags import bag_key, keep_bag, kept_bag, unreadable_percent
-from appliance.readers.bags import NoTissueError
+from appliance.readers.bags import NoTissueError, OverflowingVectorsError
 from appliance.readers.reader import AnyReader, SecondBagReader
 from appliance.readers.tile_pass import Progress, silent
 from appliance.settings.settings import Settings
@@ -55,8 +55,9 @@ def read_bags(
     """Ask the readers of some assays that take the bag of this slide; one outcome for each reader.
 
     The artifact has one folder, the reader's. The reading is silent where no tile holds tissue,
-    where more tiles than `review.max_unreadable_percent` are damaged in the file, and where the bag
-    was not made within its limit, or `most_s` if that is less.
+    where more tiles than `review.max_unreadable_percent` are damaged in the file, where the
+    encoder's numbers for a tile are too large to be kept, and where the bag was not made within its
+    limit, or `most_s` if that is less.
 
     Raises
     ------
@@ -86,7 +87,8 @@ def _read_bag(
     most = settings.review.max_unreadable_percent
     made_from = {"bag": bag_made, "reader": asked, "unreadable": most}
     key = ArtifactKey.of("opinion", **made_from, version=1)
-    # What was too slow is not tried again by itself: with another device or limit it is.
+    # What was too slow or too large is not tried again by itself: with another device or limit it
+    # is.
     limits = [settings.models.device, settings.lanes.deadline_factor, BAG_SECONDS_PER_TILE, most_s]
     late = ArtifactKey.of("opinion", **made_from, late=limits, version=1)
     for known in (key, late):
@@ -100,7 +102,12 @@ def _read_bag(
         # A slide without tissue is no trouble of the weights.
         with usable_weights(), suppress(NoTissueError):
             given = _within(limit_s, progress)
-            bag = keep_bag(slide.facts, settings, given, encoder=reader.encoder(settings))
+            try:
+                bag = keep_bag(slide.facts, settings, given, encoder=reader.encoder(settings))
+            except OverflowingVectorsError as err:
+                # Nor is the slide held for an opinion that only stands beside the score.
+                log.warning("%s says nothing: %s", reader.name, err)
+                key = late
     except BagLateError:
         log.warning("%s says nothing: %d tiles in %.0f s", reader.name, tiles, limit_s)
         key = late

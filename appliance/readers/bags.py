@@ -32,6 +32,10 @@ class NoTissueError(DataSetError):
     """A slide has no tile with tissue, so that there is no bag of it."""
 
 
+class OverflowingVectorsError(DataSetError):
+    """An encoder's numbers for a tile are too large for a bag, or are none."""
+
+
 def encode_slide(slide: SlideReader, tissue: Tissue, encoder: Encoder, progress: Progress) -> Bag:
     """Return the bag of a slide's tissue.
 
@@ -45,7 +49,7 @@ def encode_slide(slide: SlideReader, tissue: Tissue, encoder: Encoder, progress:
         If no tile holds tissue.
     WeightsError
         If one tile of the encoder is larger than a tile of the grid.
-    DataSetError
+    OverflowingVectorsError
         If the encoder's numbers are too large to be kept.
     SlideError
         If no tile can be decoded.
@@ -80,7 +84,7 @@ def encode_slide(slide: SlideReader, tissue: Tissue, encoder: Encoder, progress:
 
 def _kept(vectors: NDArray[np.float32], spec: EncoderSpec) -> NDArray[np.float16]:
     if not fits_float16(vectors):
-        raise DataSetError(
+        raise OverflowingVectorsError(
             f"The encoder {spec.name} gives numbers that a bag cannot hold (float16). Export it "
             "with its last normalization."
         )

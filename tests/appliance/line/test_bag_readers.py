@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pypdfium2
 import pytest
+from fixtures.damage import overflow
 from fixtures.judges import dicom_errors
 from fixtures.mil_weights import bagged_slides, trained_weights
 from fixtures.painted_slides import paint_slides
@@ -317,6 +318,25 @@ def test_a_slide_whose_bag_has_no_tile_leaves_the_reader_silent(
     (outcome,) = read_bags(slide, HER2, ["her2"], alone)
     reading = MultipleInstanceReader().load(artifact_folder(outcome.key, alone) / READER)
     assert set(reading.opinion.probabilities) == {0.0} and reading.attention is None
+
+
+def test_numbers_that_no_bag_holds_leave_the_reader_silent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """The slide is not held, and another device is asked again."""
+    alone = bench.settings.model_copy(update={"state_dir": tmp_path / "state"})
+    slide = replace(bench.ihc, inspect_key=inspect_slide(bench.ihc.facts, alone).key)
+    with monkeypatch.context() as patched:
+        overflow(patched)
+        (first,) = read_bags(slide, HER2, ["her2"], alone)
+        reading = MultipleInstanceReader().load(artifact_folder(first.key, alone) / READER)
+        assert set(reading.opinion.probabilities) == {0.0} and reading.attention is None
+        assert "says nothing" in caplog.text and "S26" not in caplog.text
+        assert read_slide(slide, HER2, ["her2"], [], alone, silent).opinions == ()
+    auto = alone.model_copy(update={"models": alone.models.model_copy(update={"device": "auto"})})
+    (after,) = read_bags(slide, HER2, ["her2"], auto)
+    reading = MultipleInstanceReader().load(artifact_folder(after.key, auto) / READER)
+    assert after.key != first.key and reading.opinion.said == "3+"
 
 
 def test_a_bag_without_tiles_that_the_file_does_not_give_leaves_the_reader_silent(

@@ -144,13 +144,19 @@ def test_a_slide_without_a_bag_does_not_end_the_command(slide: Path, tmp_path: P
     junk = tmp_path / "a.svs"
     junk.write_bytes(b"no slide")
     blank = write_slide(tmp_path / "b.svs", tissue=False)
-    kept = tmp_path / "bags" / "a.safetensors"
+    gone = tmp_path / "c.svs"
+    kept = tmp_path / "bags" / "b.safetensors"
     kept.parent.mkdir()
-    kept.write_bytes(b"of an earlier run")
+    for name in "abc":
+        kept.with_stem(name).write_bytes(b"of an earlier run")
     config = ("--out", str(kept.parent), "--config", str(tmp_path / "tandem.toml"))
-    done = CliRunner().invoke(app, ["dataset", "bags", str(junk), str(blank), str(slide), *config])
-    assert done.exit_code == 1 and "2 of 3 slides" in str(done.exception)
-    assert done.stderr.count("earlier run") == 1 and f"{kept} is of an earlier run" in done.stderr
+    done = CliRunner().invoke(
+        app, ["dataset", "bags", *map(str, (junk, blank, gone, slide)), *config]
+    )
+    assert done.exit_code == 1 and "3 of 4 slides" in str(done.exception)
+    # Nothing is said of the bag of a file that is away, or is no slide today.
+    assert done.stderr.count("earlier run") == 1
+    assert f"{kept} was made by an earlier run; use it only if the slide did not" in done.stderr
     assert f"{junk}: The file is not a slide" in done.stderr and f"{blank}: " in done.stderr
     assert (tmp_path / "bags" / "S26-1_A1_HER2.safetensors").is_file()
 
