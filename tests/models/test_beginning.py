@@ -87,6 +87,7 @@ def test_a_backbone_without_a_decoder_begins_a_segformer(tmp_path: Path) -> None
 
 
 def test_a_maskformer_of_other_classes_begins_ours(tmp_path: Path) -> None:
+    torch.manual_seed(0)  # the same networks in each run
     spec = segmenter("maskformer", MASKFORMER)
     made = build(spec)
     assert isinstance(made, MaskformerSegmenter)
