@@ -6,11 +6,10 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from fixtures.daemon import TANDEM, tandem, tandem_here
+from fixtures.daemon import tandem, tandem_here
 from fixtures.tiles import made
 from fixtures.tiny import SEGFORMER, VIT, write_config
 
@@ -18,6 +17,17 @@ from models.datasets.store import read_data_set_manifest
 from models.spec import MANIFEST_NAME, WEIGHTS_NAME, Task, file_sha256, read_manifest
 
 EPOCHS = 6
+KILLED = """
+import os, signal, sys
+from models.training.run import Run
+kept = Run._checkpoint
+def killed(run, epoch):
+    kept(run, epoch)
+    os.kill(os.getpid(), signal.SIGKILL)
+Run._checkpoint = killed
+"""
+"""Begin of a program that is killed once its first checkpoint is there."""
+COMMAND = "from appliance.cli.main import main\nmain()"
 GENERATED = """
 import sys
 from pathlib import Path
@@ -37,15 +47,11 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def kill_after_an_epoch(command: list[str], out: Path) -> None:
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        while not (out / "checkpoint.safetensors").exists():
-            assert process.poll() is None, process.stderr and process.stderr.read()
-            time.sleep(0.002)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+def kill_after_an_epoch(program: str, arguments: list[str], out: Path) -> None:
+    command = [sys.executable, "-c", KILLED + program, *arguments]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (out / "checkpoint.safetensors").exists()
     assert not (out / WEIGHTS_NAME).exists()
 
 
@@ -73,7 +79,7 @@ def test_killed_while_learning_from_a_data_set(tmp_path: Path) -> None:
         given = ("train", "intensity", "--data", data, "--config", config, "--device", "cpu")
         return [*(str(a) for a in given), "--seed", "5", "--out", str(out)]
 
-    kill_after_an_epoch([str(TANDEM), *arguments(killed)], killed)
+    kill_after_an_epoch(COMMAND, arguments(killed), killed)
     tandem(*arguments(whole))
     tandem(*arguments(killed))
     same_weights(whole, killed)
@@ -94,7 +100,7 @@ def test_killed_while_learning_from_generated_tiles(tmp_path: Path) -> None:
     def command(out: Path) -> list[str]:
         return [sys.executable, "-c", GENERATED, str(config), str(out), str(tmp_path / "cache")]
 
-    kill_after_an_epoch(command(killed), killed)
+    kill_after_an_epoch(GENERATED, command(killed)[3:], killed)
     for out in (whole, killed):
         subprocess.run(command(out), check=True, capture_output=True)
     same_weights(whole, killed)
