@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -34,8 +33,8 @@ def test_a_port_is_given_once_and_a_taken_one_never() -> None:
 
 def test_an_orthanc_whose_port_is_taken_is_told_at_once(tmp_path: Path) -> None:
     server = Orthanc(tmp_path / "orthanc")
-    with socket.create_server(("127.0.0.1", server.http_port)):
-        begun = time.monotonic()
-        with pytest.raises(RuntimeError, match="port"):
-            server.start()
-        assert time.monotonic() - begun < 120
+    with (
+        socket.create_server(("127.0.0.1", server.http_port)),
+        pytest.raises(RuntimeError, match="port"),
+    ):
+        server.start()

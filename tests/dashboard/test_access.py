@@ -392,7 +392,7 @@ def test_people_sign_in_act_by_their_role_and_leave(browser_page: Page, twin_lab
     page.get_by_role("link", name="Viewer^Vera: sign out").click()
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
-    assert page.request.get("/tiles/1/0/0_0.jpg").status == 401
+    assert page.request.get("/tiles/1/0/0_0.jpg", timeout=180_000).status == 401
     # A pathologist acts, under the name of the users' file.
     page.goto(f"/slide?slide={number}")
     enter(page, "anna")
@@ -418,6 +418,7 @@ def test_people_sign_in_act_by_their_role_and_leave(browser_page: Page, twin_lab
 
 def test_a_page_goes_on_as_who_signs_in_beside(browser_page: Page) -> None:
     page, beside = browser_page, browser_page.context.new_page()
+    beside.set_default_timeout(180_000)
     page.goto("/worklist")
     enter(page, "anna")
     expect(page.get_by_role("link", name="Meyer^Anna: sign out")).to_be_visible()
