@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,14 @@ def tiny(aggregator: Any) -> PatchCounts:
 
 
 @pytest.fixture(scope="module")
+def trained_once() -> Iterator[None]:
+    """Train equal networks once: systems differ in what they make of the same counts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("models.patch_counts.system.train_and_count", cache(train_and_count))
+        yield
+
+
+@pytest.fixture(scope="module")
 def painted(tmp_path_factory: pytest.TempPathFactory) -> list[CohortSlide]:
     return paint_patches(tmp_path_factory.mktemp("patches"), 60)
 
@@ -57,6 +67,7 @@ def test_a_cohort_names_its_patches(painted: list[CohortSlide], tmp_path: Path) 
         read_cohort(other)
 
 
+@pytest.mark.usefixtures("trained_once")
 @pytest.mark.parametrize("aggregator", ["forest", "svm", "mlp", "majority"])
 def test_a_system_learns_and_is_loaded_as_it_was_saved(
     aggregator: str, painted: list[CohortSlide], tmp_path: Path
@@ -132,6 +143,7 @@ def test_own_labels_teach_where_inherited_ones_lie(
     assert len(few) == len([k for k in range(24) if k % 5 != 4])
 
 
+@pytest.mark.usefixtures("trained_once")
 def test_a_slide_without_usable_patches_is_answered(
     painted: list[CohortSlide], tmp_path: Path
 ) -> None:
