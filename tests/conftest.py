@@ -19,6 +19,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from benchmarks.scanner.tissue import Section, Sections, draw_sections
+from models.datasets.generated_tiles import FIRST_HELD_OUT_SEED
 from models.synthesis.slides import SyntheticCase, synthesize_case
 
 # Hypothesis takes the time of the clock: a core that others have for 0.2 s would fail a test. It
@@ -158,6 +159,23 @@ def sections(tmp_path_factory: pytest.TempPathFactory) -> Sections:
         stain, score = path.stem.split()
         found[stain, score] = Section(stain=stain, score=score, pixels=np.load(path))
     return found
+
+
+@pytest.fixture(scope="session")
+def held_out_tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache of generated tiles that one process of this run draws.
+
+    It has 64 of the seeds from FIRST_HELD_OUT_SEED + 5,000,000 and 24 from + 6,000,000. Ask for no
+    others in it: two processes would draw them into the same files.
+    """
+
+    def make(folder: Path) -> None:
+        from fixtures.weights import tiles_of
+
+        for millions, count in ((5, 64), (6, 24)):
+            tiles_of(folder, FIRST_HELD_OUT_SEED + millions * 1_000_000, count)
+
+    return made_once(tmp_path_factory, "held-out-tiles", make)
 
 
 @pytest.fixture

@@ -23,13 +23,12 @@ Pixels = NDArray[np.uint8]
 
 @pytest.fixture(scope="module", params=["he", "ihc"])
 def statistics_and_tiles(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, held_out_tiles: Path
 ) -> tuple[dict[str, Any], Pixels, Pixels]:
     """Statistics of 64 tiles, those tiles, and 24 others."""
-    cache = tmp_path_factory.getbasetemp() / "tiles"
     folder = tmp_path_factory.mktemp("weights")
-    known = getattr(tiles_of(cache, FIRST_HELD_OUT_SEED + 5_000_000, 64), request.param)
-    other = getattr(tiles_of(cache, FIRST_HELD_OUT_SEED + 6_000_000, 24), request.param)
+    known = getattr(tiles_of(held_out_tiles, FIRST_HELD_OUT_SEED + 5_000_000, 64), request.param)
+    other = getattr(tiles_of(held_out_tiles, FIRST_HELD_OUT_SEED + 6_000_000, 24), request.param)
     spec = with_statistics(tiny_weights(folder), known)
     assert spec.appearance is not None
     return spec.appearance, known, other

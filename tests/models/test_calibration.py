@@ -178,10 +178,9 @@ def test_training_never_draws_what_calibrates_or_judges(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("task", [Task.TUMOR, Task.INTENSITY])
 def test_a_trained_network_leaves_with_both(
-    task: Task, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    task: Task, tmp_path: Path, held_out_tiles: Path
 ) -> None:
-    cache = tmp_path_factory.getbasetemp() / "tiles"
-    tiles = tiles_of(cache, FIRST_HELD_OUT_SEED + 5_000_000, 64)
+    tiles = tiles_of(held_out_tiles, FIRST_HELD_OUT_SEED + 5_000_000, 64)
     before = tiny_weights(
         tmp_path,
         task=task,

@@ -8,20 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fixtures.weights import tiles_of
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, ViTConfig, ViTModel
 from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 
 from models.build import build
 from models.checkpoint import load_network, save_network
-from models.datasets.generated_tiles import FIRST_HELD_OUT_SEED, generated_tiles
+from models.datasets.generated_tiles import FIRST_HELD_OUT_SEED
 from models.errors import DataSetError, ManifestError
 from models.spec import MANIFEST_NAME, WEIGHTS_NAME, Task, reference_folder
 from models.training.configuration import configuration_names, load_configuration
 from models.training.evaluate import judge
-
-
-def silent(_what: str, _done: int, _total: int) -> None:
-    return None
 
 
 @pytest.mark.parametrize("name", configuration_names())
@@ -45,6 +42,7 @@ def test_every_named_configuration_builds(name: str) -> None:
     [("reference", task) for task in Task] + [("maskformer-swin-tiny", Task.SEGMENTATION)],
 )
 def test_forward_gives_logits_of_the_promised_shape(name: str, task: Task) -> None:
+    torch.manual_seed(0)  # the tolerance was seen to hold for these numbers
     spec = load_configuration(name, task).spec(task)
     network = build(spec).eval()
     pixels = torch.randint(0, 256, (1, 3, 512, 512), dtype=torch.uint8)
@@ -60,6 +58,7 @@ def test_forward_gives_logits_of_the_promised_shape(name: str, task: Task) -> No
 
 @pytest.mark.parametrize("name", ["reference", "vit-tiny-patch16-224", "segformer-b0"])
 def test_networks_are_those_of_the_library_by_names_answers_and_beginning(name: str) -> None:
+    torch.manual_seed(0)  # means of 192 drawn numbers: one pair in eighty differs by more
     task = Task.SEGMENTATION if name.startswith("segformer") else Task.TUMOR
     spec = load_configuration(name, task).spec(task)
     network = build(spec).eval()
@@ -167,13 +166,10 @@ def test_unknown_configuration_lists_the_known_ones(tmp_path: Path) -> None:
     ],
 )
 def test_reference_weights_know_held_out_tiles(
-    task: Task, key: str, at_least: float, tmp_path_factory: pytest.TempPathFactory
+    task: Task, key: str, at_least: float, held_out_tiles: Path
 ) -> None:
     """Seeds that neither trained nor chose them. The bar is low: this finds broken weights."""
-    cache = tmp_path_factory.getbasetemp() / "tiles"
-    tiles = generated_tiles(
-        cache, first_seed=FIRST_HELD_OUT_SEED + 5_000_000, count=64, progress=silent
-    )
+    tiles = tiles_of(held_out_tiles, FIRST_HELD_OUT_SEED + 5_000_000, 64)
     spec, network = load_network(reference_folder(task))
     figures = judge(spec, network, tiles, "cpu")
     assert figures[key] >= at_least, figures

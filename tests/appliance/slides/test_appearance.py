@@ -50,18 +50,18 @@ def test_many_unusual_tiles_are_a_reason_for_review() -> None:
 
 @pytest.mark.parametrize("statistics", [True, False])
 def test_a_blurred_slide_is_found_where_the_weights_can_tell(
-    statistics: bool, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    statistics: bool, tmp_path: Path, held_out_tiles: Path
 ) -> None:
-    cache = tmp_path_factory.getbasetemp() / "tiles"
     spec = tiny_weights(tmp_path / "own")
     if statistics:
-        spec = with_statistics(spec, tiles_of(cache, FIRST_HELD_OUT_SEED + 5_000_000, 64).he)
+        known = tiles_of(held_out_tiles, FIRST_HELD_OUT_SEED + 5_000_000, 64)
+        spec = with_statistics(spec, known.he)
         (tmp_path / "own" / MANIFEST_NAME).write_text(spec.to_json())
     settings = Settings(
         state_dir=tmp_path / "state", models=ModelSettings(tumor=tmp_path / "own", device="cpu")
     )
     sharp = np.full((2048, 2048, 3), 255, dtype=np.uint8)
-    tiles = tiles_of(cache, FIRST_HELD_OUT_SEED + 6_000_000, 24).he
+    tiles = tiles_of(held_out_tiles, FIRST_HELD_OUT_SEED + 6_000_000, 24).he
     for k in range(4):
         y, x = 512 * (1 + k // 2), 512 * (1 + k % 2)
         sharp[y : y + 512, x : x + 512] = tiles[k]
