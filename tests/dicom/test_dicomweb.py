@@ -433,9 +433,10 @@ def test_the_check_of_stow_asks_where_objects_are_sent(server: Server, tmp_path:
 
 
 @pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"])
-def test_an_answer_of_a_byte_a_time_ends(start: bytes) -> None:
+def test_an_answer_of_a_byte_a_time_ends(start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicom.deadline.TIMEOUTS", 0.05)  # the whole exchange: 1 s
     with dripping(start + bytes(1000), each_s=0.02) as port:
-        address = WebAddress(url=f"http://127.0.0.1:{port}", timeout_s=0.2)
+        address = WebAddress(url=f"http://127.0.0.1:{port}", timeout_s=20)
         with pytest.raises(PacsUnavailableError, match="did not end within 1 s"):
             check_query(address)
 

@@ -56,7 +56,9 @@ ALL_KINDS: list[Kind] = [
 
 
 def address_of(server: Orthanc) -> PacsAddress:
-    return PacsAddress(host="127.0.0.1", port=server.dicom_port, called_aet="ORTHANC", timeout_s=10)
+    return PacsAddress(
+        host="127.0.0.1", port=server.dicom_port, called_aet="ORTHANC", timeout_s=300
+    )
 
 
 def ref_of(path: Path) -> InstanceRef:
@@ -111,7 +113,7 @@ def scp() -> Iterator[Callable[..., PacsAddress]]:
         port = free_port()
         ours = [(evt.EVT_C_STORE, on_store or (lambda _event: status)), *handlers]
         servers.append(ae.start_server(("127.0.0.1", port), block=False, evt_handlers=ours))
-        return PacsAddress(host="127.0.0.1", port=port, called_aet="SCP", timeout_s=5)
+        return PacsAddress(host="127.0.0.1", port=port, called_aet="SCP", timeout_s=300)
 
     yield start
     for server in servers:
@@ -290,7 +292,7 @@ def test_dcmtks_storescp_takes_implicit_vr_alone(tmp_path: Path) -> None:
     ref = with_pixels(path)
     kept.mkdir()
     with dcmtk("storescp", "+xi", "-od", str(kept), "-aet", "STORESCP", str(port)):
-        address = PacsAddress(host="127.0.0.1", port=port, called_aet="STORESCP", timeout_s=10)
+        address = PacsAddress(host="127.0.0.1", port=port, called_aet="STORESCP", timeout_s=300)
         wait_for(address)
         (outcome,) = store(address, [path]).values()
     assert outcome.verdict is Verdict.STORED
@@ -314,7 +316,7 @@ def test_dcmtks_archive_takes_implicit_vr_and_proves(tmp_path: Path) -> None:
         f"AETable BEGIN\nARCHIVE {kept} RW (100, 1024mb) ANY\nAETable END\n"
     )
     with dcmtk("dcmqrscp", "+xi", "-c", str(config)):
-        address = PacsAddress(host="127.0.0.1", port=port, called_aet="ARCHIVE", timeout_s=10)
+        address = PacsAddress(host="127.0.0.1", port=port, called_aet="ARCHIVE", timeout_s=300)
         wait_for(address)
         (outcome,) = store(address, [path]).values()
         assert outcome.verdict is Verdict.STORED
@@ -413,7 +415,7 @@ def test_an_instance_in_another_study_is_found_there(
 
 
 def test_a_query_that_is_answered_for_ever_ends(
-    scp: Callable[..., PacsAddress], tmp_path: Path
+    scp: Callable[..., PacsAddress], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ref = made_object(tmp_path / "one.dcm")
 
@@ -423,8 +425,9 @@ def test_a_query_that_is_answered_for_ever_ends(
             yield 0xFF00, event.identifier
 
     address = scp(kinds=[FIND], handlers=[(evt.EVT_C_FIND, answer_on)])
+    monkeypatch.setattr("dicom.deadline.TIMEOUTS", 0.2)  # the whole exchange: 4 s
     with pytest.raises(PacsUnavailableError, match=r"did not answer in time.*timeout_seconds"):
-        find_instances(replace(address, timeout_s=0.2), [ref])
+        find_instances(replace(address, timeout_s=20), [ref])
 
 
 def test_the_archive_is_asked_whether_an_instance_is_available(
@@ -548,13 +551,13 @@ def test_wrong_title_is_permanent_and_a_full_house_is_transient(
 def test_a_rejection_for_a_limit_of_its_own_is_transient() -> None:
     """Source 3 of A-ASSOCIATE-RJ: congestion, or a local limit, here said to be permanent."""
     with dripping(b"\x03\0\0\0\0\x04\0\x01\x03\x02", each_s=0) as port:
-        address = PacsAddress(host="127.0.0.1", port=port, called_aet="X", timeout_s=5)
+        address = PacsAddress(host="127.0.0.1", port=port, called_aet="X", timeout_s=300)
         with pytest.raises(PacsUnavailableError, match="too busy"):
             echo(address)
 
 
 def test_nobody_there_is_transient() -> None:
-    address = PacsAddress(host="127.0.0.1", port=free_port(), called_aet="X", timeout_s=2)
+    address = PacsAddress(host="127.0.0.1", port=free_port(), called_aet="X", timeout_s=300)
     with pytest.raises(PacsUnavailableError, match="cannot be reached: Connection refused"):
         echo(address)
 
@@ -633,8 +636,8 @@ def test_a_capped_line_takes_its_time(scp: Callable[..., PacsAddress], tmp_path:
     big = tmp_path / "big.dcm"
     made_object(big, size_bytes=2**21)
     started = time.monotonic()
-    (outcome,) = store(replace(scp(), mib_s=0.5, timeout_s=2.0), [big]).values()
+    (outcome,) = store(replace(scp(), mib_s=0.5, timeout_s=3.5), [big]).values()
     assert outcome.verdict is Verdict.STORED
-    assert time.monotonic() - started > 3.0
+    assert time.monotonic() - started > 3.5
     # A slide of some GB is never read into memory.
     assert _config.STORE_SEND_CHUNKED_DATASET
