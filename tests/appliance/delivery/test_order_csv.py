@@ -300,9 +300,13 @@ def test_an_open_quote_swallows_no_row_in_silence() -> None:
     assert {problem.line for problem in read.problems} == {2, 4}
 
 
-def test_a_table_that_is_being_written_is_read_later(tmp_path: Path) -> None:
-    path = tmp_path / "orders.csv"
+def test_a_table_that_is_being_written_is_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, now = tmp_path / "orders.csv", time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
     path.write_text("Accession;Patient ID\nS26-1;P47")
+    os.utime(path, (now - 1, now - 1))
     with pytest.raises(WorklistUnavailableError, match="being written"):
         read_csv(path, Orders())
     written(path, b"Accession;Patient ID\nS26-1;P4711")
@@ -313,12 +317,13 @@ def test_a_table_that_is_being_written_is_read_later(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("age_s", [3, 50, -30, -3600, 3600])
 def test_a_last_line_without_an_end_is_used_late_and_with_a_note(
-    age_s: float, tmp_path: Path
+    age_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cut lies within the patient ID 4711234."""
-    path, when = tmp_path / "orders.csv", time.time() - age_s
+    path, now = tmp_path / "orders.csv", time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
     path.write_text("Accession;Patient ID\nS26-1;P1\nS26-2;471")
-    os.utime(path, (when, when))
+    os.utime(path, (now - age_s, now - age_s))
     read = read_csv(path, Orders())
     old = age_s > 60
     assert [order.patient_id for order in read.of("S26-1")] == ["P1"]
@@ -340,13 +345,16 @@ def test_a_last_line_without_an_end_is_used_a_minute_later(
     assert read_csv(path, Orders()).of("S26-1")[0].patient_id == "P1"
 
 
-def test_a_last_line_without_an_end_is_used_in_a_table_that_is_always_young(tmp_path: Path) -> None:
+def test_a_last_line_without_an_end_is_used_in_a_table_that_is_always_young(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The laboratory's system rewrites the table twice a minute; each is read when 20 s old."""
-    path, now = tmp_path / "orders.csv", time.time() - 20
+    path, now = tmp_path / "orders.csv", time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
 
     def rewritten(rows: str, at_s: float) -> list[str]:
         path.write_text(f"Accession;Patient ID\nS26-1;P1\n{rows}")
-        os.utime(path, (now + at_s, now + at_s))
+        os.utime(path, (now - 20 + at_s, now - 20 + at_s))
         return sorted(read_csv(path, Orders()).orders)
 
     assert rewritten("S26-2;P2", -90) == ["s26-1", "s26-2"]  # old enough by itself

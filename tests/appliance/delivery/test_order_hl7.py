@@ -862,12 +862,15 @@ def test_a_broken_message_is_told_without_its_values(text: str, told: str | None
     assert not any(word in problem.sentence for problem in problems for word in ("Jana", "4711"))
 
 
-def test_a_broken_message_does_not_hide_the_others(tmp_path: Path) -> None:
-    folder = tmp_path / "in"
+def test_a_broken_message_does_not_hide_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, now = tmp_path / "in", time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
     good = message("ORM^O01", ORC, OBR)
     put(folder, "a.hl7", message("ORM^O01", ORC, OBR, pid="") + good)
     put(folder, "b.hl7", b"\xff\xfe\x00")
-    put(folder, "c.hl7", "half a mess", age_s=0)
+    put(folder, "c.hl7", "half a mess", age_s=1)
     put(folder, ".hidden", "nothing")
     found = read(folder)
     assert len(found.of("S26-00031")) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from copy import deepcopy
@@ -650,7 +651,7 @@ def test_what_is_said_after_the_receipt_of_a_message_that_asks_for_it_counts(
     own.write_text("\n" + ORU.replace("|AL|NE|", asks))  # an empty line is none of the message
     server = MllpServer().start()
     server.faults = [fault]
-    times = {"timeout_seconds": 0.5} if fault == "CA+hang" else {}
+    times = {"timeout_seconds": 5} if fault == "CA+hang" else {}
     section = hl7_section(port=server.port, template=own, **times)
     try:
         with closing(open_destination(Settings(), section)) as lis:
@@ -699,13 +700,14 @@ def test_a_lost_acknowledgment_does_not_double_a_result(
     fault: str, message: Any, sent: Instance
 ) -> None:
     server = MllpServer().start()
-    timeout_s = 0.3 if fault == "late" else 30
-    section = hl7_section(port=server.port, message=message, timeout_seconds=timeout_s)
+    timeout_s = 2 if fault == "late" else 30
+    section = hl7_section(port=server.port, message=message)
     server.faults = [fault]
     try:
         with closing(open_destination(Settings(destinations=(section,)), section)) as lis:
             verdicts = []
-            for _ in range(2):  # as the outbox does: look for it, then send it again
+            for limit in (timeout_s, 30):  # as the outbox does: look for it, then send it again
+                lis._section = section.model_copy(update={"timeout_seconds": limit})
                 assert {a.proof for a in lis.prove([sent]).values()} == {Proof.ABSENT}
                 lis.send([sent], lambda _: None, lambda _, said: verdicts.append(said.verdict))
             (answer,) = lis.prove([sent]).values()
@@ -746,10 +748,13 @@ def test_over_tls_the_system_must_be_the_one_that_is_named(sent: Instance, tmp_p
 def test_a_system_that_does_not_answer_is_left(sent: Instance, ordered: Instance) -> None:
     server = MllpServer().start()
     server.faults = ["hang", "hang"]
-    section = hl7_section(port=server.port, timeout_seconds=0.2)
+    section = hl7_section(port=server.port, timeout_seconds=3)
     try:
         with pytest.raises(DestinationUnavailableError, match="2 times in a row"):
             deliver(section, sent, ordered, sent)
+        end = time.monotonic() + 120
+        while len(server.messages) < 2 and time.monotonic() < end:
+            time.sleep(0.01)  # the server may read a message later than its sender leaves
     finally:
         server.stop()
     assert len(server.messages) == 2
