@@ -192,15 +192,35 @@ def life(settings: Settings) -> Life:
 def lives_elsewhere(settings: Settings, wait: Callable[[float], object]) -> bool:
     """Return whether a daemon on another machine gives the sign of this state folder.
 
-    Its sign is looked at twice, for clocks of two machines differ. `wait` waits between, only
-    where the sign is of another boot.
+    Its sign is looked at twice, for clocks of two machines differ. `wait` waits between, longer
+    than a daemon may be silent, only where the sign is of another boot or cannot be read. One that
+    cannot be read counts as given where its file changes.
     """
-    sign = read_sign(settings)
-    if sign is None or sign.ended or sign.boot == boot_id():
+    sign, file = read_sign(settings), _file(settings)
+    if sign is None and file is None:
         return False
-    wait(3 * BEAT_SECONDS)
+    if sign is not None and (sign.ended or sign.boot == boot_id()):
+        return False
+    wait(SILENT_SECONDS + BEAT_SECONDS)
     later = read_sign(settings)
-    return later is not None and not later.ended and later.at != sign.at
+    if later is not None and later.ended:
+        return False
+    if sign is None or later is None:
+        return _file(settings) != file
+    return later.at != sign.at
+
+
+def _file(settings: Settings) -> tuple[int, bytes] | None:
+    """Return what changes with each sign, also where it cannot be read; None where none is."""
+    path = _path(settings)
+    try:
+        written = path.stat().st_mtime_ns
+    except OSError:
+        return None
+    try:
+        return written, path.read_bytes()
+    except OSError:
+        return written, b""
 
 
 def born(pid: int) -> int:

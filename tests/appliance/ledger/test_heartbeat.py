@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,14 @@ import pytest
 
 from appliance.ledger import heartbeat
 from appliance.ledger.heartbeat import (
+    BEAT_SECONDS,
     SILENT_SECONDS,
     LaneSign,
     Sign,
     boot_id,
     born,
     life,
+    lives_elsewhere,
     read_sign,
     write_sign,
 )
@@ -175,3 +178,52 @@ def test_a_process_that_cannot_be_seen_is_not_called_gone_for_sure(
     assert "Start it: tandem run" in life(settings).sentence
     (proc / "1").rmdir()
     assert life(settings).sentence == hidden
+
+
+ELSEWHERE = Sign(at=5.0, monotonic=1.0, boot="of another machine", pid=1, born=1, started=1.0)
+TORN = "{"
+
+
+def put(settings: Settings, sign: Sign | str | None) -> None:
+    """Give a sign, a text in its place, or none."""
+    if isinstance(sign, Sign):
+        write_sign(settings, sign)
+    elif sign is not None:
+        (settings.state_dir / "heartbeat.json").write_text(sign)
+
+
+def waiting(waited: list[float], then: Callable[[], None]) -> Callable[[float], None]:
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        then()
+
+    return wait
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "lives"),
+    [
+        (ELSEWHERE, replace(ELSEWHERE, at=4.0), True),  # its clock was set
+        (ELSEWHERE, None, False),
+        (ELSEWHERE, replace(ELSEWHERE, at=9.0, ended="it received SIGTERM."), False),
+        (ELSEWHERE, TORN, True),
+        (TORN, ELSEWHERE, True),
+        (TORN, TORN + " ", True),
+        (TORN, None, False),  # damaged, and nobody writes it
+        ("", None, False),
+    ],
+)
+def test_a_daemon_of_another_machine_is_looked_for_as_long_as_one_may_be_silent(
+    first: Sign | str, later: Sign | str | None, lives: bool, settings: Settings
+) -> None:
+    waited: list[float] = []
+    put(settings, first)
+    wait = waiting(waited, lambda: put(settings, later))
+    assert lives_elsewhere(settings, wait) == lives
+    assert waited == [SILENT_SECONDS + BEAT_SECONDS]
+
+
+def test_nobody_is_looked_for_where_no_daemon_of_another_machine_can_be(settings: Settings) -> None:
+    for sign in (None, sign_now(), replace(ELSEWHERE, ended="it received SIGTERM.")):
+        put(settings, sign)
+        assert not lives_elsewhere(settings, lambda _: pytest.fail("it waits"))
