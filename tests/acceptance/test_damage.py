@@ -52,7 +52,7 @@ def written(
         daemon.config.read_text()
         + f'[[destinations]]\nkind = "folder"\nfolder = {json.dumps(str(archive))}\n'
         + f'[[destinations]]\nkind = "dicom"\nhost = "127.0.0.1"\nport = {peer.port}\n'
-        + 'called_aet = "PEER"\ntimeout_seconds = 5\n'
+        + 'called_aet = "PEER"\ntimeout_seconds = 120\n'
     )
     daemon.drop(small_case.he_path, small_case.ihc_path)
     try:

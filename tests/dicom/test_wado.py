@@ -149,7 +149,7 @@ def server() -> Iterator[tuple[WebAddress, type[Answering]]]:
     made = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     Thread(target=made.serve_forever, args=(0.05,), daemon=True).start()
     url = f"http://127.0.0.1:{made.server_address[1]}/dicom-web"
-    yield WebAddress(url=url, timeout_s=5), handler
+    yield WebAddress(url=url, timeout_s=300), handler
     made.shutdown()
     made.server_close()
 

@@ -840,7 +840,7 @@ def test_slides_that_are_finished_at_one_moment_tell_a_bad_file_once(lab: Labora
     start = Barrier(len(slides))
 
     def told(slide: Path) -> int:
-        start.wait(timeout=60)
+        start.wait(timeout=600)
         return len(list(told_by(slide, ("orders.csv, line 7",), lab.settings)))
 
     with ThreadPoolExecutor(len(slides)) as threads:

@@ -276,9 +276,9 @@ def test_orthanc_lacks_a_slide_and_gets_it(make: Make, orthanc: Orthanc) -> None
         if given.SOPInstanceUID not in uids(case):
             continue
         (there,) = requests.post(
-            f"{base}/tools/lookup", data=given.SOPInstanceUID, timeout=10
+            f"{base}/tools/lookup", data=given.SOPInstanceUID, timeout=300
         ).json()
-        kept = dcmread(BytesIO(requests.get(f"{base}{there['Path']}/file", timeout=10).content))
+        kept = dcmread(BytesIO(requests.get(f"{base}{there['Path']}/file", timeout=300).content))
         assert kept == given
         assert kept.file_meta.TransferSyntaxUID == given.file_meta.TransferSyntaxUID
 

@@ -86,6 +86,7 @@ def inbox(certificates: Path) -> Iterator[tuple[Inbox, int]]:
         require_starttls=True,
         auth_required=True,
         authenticator=found.authenticate,
+        ready_timeout=300,
     )
     controller.start()
     assert controller.server is not None
@@ -214,7 +215,7 @@ def test_mail_that_was_taken_is_sent_whatever_comes_after(
             return "250 taken"
 
     box = Picky()
-    controller = Controller(box, hostname="127.0.0.1", port=free_port())
+    controller = Controller(box, hostname="127.0.0.1", port=free_port(), ready_timeout=300)
     controller.factory = lambda: Server(box, hostname="127.0.0.1")  # type: ignore[method-assign]
     controller.start()
     mail = Mail(
@@ -343,10 +344,10 @@ def test_the_thread_goes_on_after_an_error_and_ends_when_told(
     given = changed(settings, webhook=Webhook(url=posted[1]), after_minutes=0)
     thread = Alerting(given, stop, period_s=0.01)
     thread.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not posted[0] and time.monotonic() < deadline:
         time.sleep(0.01)
     stop.set()
-    thread.join(60)
+    thread.join(600)
     assert not thread.is_alive() and len(looks) >= 2
     assert posted[0][0]["kind"] == AlertKind.SITE and "held" in posted[0][0]["text"]

@@ -87,22 +87,21 @@ def test_a_backup_is_whole_and_named_by_the_head_of_the_chain(settings: Settings
 
 
 def test_a_backup_is_made_while_another_writes(settings: Settings) -> None:
-    ledger, end = Ledger(settings.ledger_url), threading.Event()
-    written = []
+    ledger, begun, end = Ledger(settings.ledger_url), threading.Event(), threading.Event()
 
     def write() -> None:
         while not end.is_set():
             with ledger.transaction() as tx:
                 tx.note("case-1", "retry", 1.0)
-            written.append(1)
+            begun.set()
 
     writer = threading.Thread(target=write)
     writer.start()
+    assert begun.wait(300)
     made = [backup_ledger(settings) for _ in range(5)]
     end.set()
     writer.join()
     ledger.close()
-    assert written
     for each in made[-2:]:
         assert verify(folder_of(settings.ledger_file) / each.name).problems == ()
 

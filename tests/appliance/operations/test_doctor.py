@@ -71,7 +71,7 @@ def as_another_user(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a command without the rights of root, who does not own the state folder."""
     less = ("--bounding-set", "-dac_override,-dac_read_search", "--inh-caps", "-all")
     command = ["setpriv", *less, str(TANDEM), *(str(each) for each in arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=1200)
 
 
 @pytest.mark.skipif(

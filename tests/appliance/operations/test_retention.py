@@ -320,7 +320,7 @@ def test_what_another_user_made_stays_is_told_and_is_not_told_as_removed(
     os.chown(other, 65534, 65534)
     less = ("--bounding-set", "-dac_override,-dac_read_search,-fowner", "--inh-caps", "-all")
     command = ["setpriv", *less, str(TANDEM), "retain", "--json", "--config", str(config)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=1200)
     gone = {each["key"] for each in json.loads(done.stdout)["removed"]}
     assert gone == {str(key) for key in planned} - {str(stuck)}
     assert (other / "file").exists() and not list(young.artifacts_dir.glob("*/.*"))

@@ -102,7 +102,7 @@ def _pacs(tmp_path: Path, **commitment: Any) -> Iterator[Place]:
         host="127.0.0.1",
         port=peer.port,
         called_aet="PEER",
-        timeout_seconds=5,
+        timeout_seconds=300,
         objects=("SEG", "SR"),
         **commitment,
     )
@@ -135,23 +135,25 @@ def dimse(tmp_path: Path) -> Iterator[Place]:
 @contextmanager
 def dimse_with_commitment(tmp_path: Path) -> Iterator[Place]:
     """PACS over DIMSE, proven by storage commitment."""
-    yield from _pacs(tmp_path, commitment_port=free_port(), commitment_host="127.0.0.1")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("dicom.commitment.REPORT_WAIT_S", 300)  # a busy machine reports late
+        yield from _pacs(tmp_path, commitment_port=free_port(), commitment_host="127.0.0.1")
 
 
 @contextmanager
 def dicomweb(tmp_path: Path) -> Iterator[Place]:
     """Orthanc over DICOMweb. It refuses a file that is no DICOM."""
     server = Orthanc(tmp_path / "orthanc").start()
-    section = DicomWebDestination(kind="dicomweb", url=server.dicomweb_url, timeout_seconds=10)
+    section = DicomWebDestination(kind="dicomweb", url=server.dicomweb_url, timeout_seconds=300)
     broken = made_object(tmp_path / "broken.dcm")
     (tmp_path / "broken.dcm").write_bytes(b"no DICOM")
 
     def lose(lost: Instance) -> None:
         base = f"http://127.0.0.1:{server.http_port}"
         (found,) = requests.post(
-            f"{base}/tools/lookup", data=lost.ref.sop_instance_uid, timeout=10
+            f"{base}/tools/lookup", data=lost.ref.sop_instance_uid, timeout=300
         ).json()
-        requests.delete(f"{base}{found['Path']}", timeout=10).raise_for_status()
+        requests.delete(f"{base}{found['Path']}", timeout=300).raise_for_status()
 
     try:
         yield Place(
@@ -201,7 +203,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 def hl7(tmp_path: Path, results: Results) -> Iterator[Place]:
     """Laboratory's system over MLLP. It refuses what is no report; what it loses nobody can ask."""
     server = MllpServer().start()
-    section = Hl7Destination(kind="hl7", host="127.0.0.1", port=server.port, timeout_seconds=10)
+    section = Hl7Destination(kind="hl7", host="127.0.0.1", port=server.port, timeout_seconds=300)
     reports, refused = results
     try:
         yield Place(
@@ -221,8 +223,8 @@ def hl7(tmp_path: Path, results: Results) -> Iterator[Place]:
 @contextmanager
 def fhir(tmp_path: Path, results: Results) -> Iterator[Place]:
     """Laboratory's system over FHIR. It refuses what is no report."""
-    servers = [FhirServer().start()]
-    section = FhirDestination(kind="fhir", url=servers[0].url, timeout_seconds=10)
+    servers = [FhirServer(free_port()).start()]  # it is given up, and taken again
+    section = FhirDestination(kind="fhir", url=servers[0].url, timeout_seconds=300)
     reports, refused = results
     kept = servers[0].resources["DiagnosticReport"]
 
