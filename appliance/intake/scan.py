@@ -110,8 +110,8 @@ class FolderScan:
         listing = self._new_listing()
         folders, singles = list[Folder](), list[FoundSlide]()
         waiting = self._pending.found_again()
-        # A file of a series is gone, and not all of it: the folder tells what is left.
-        again = [folder_of(path) for path in waiting.gone if os.path.exists(path)]  # noqa: PTH110
+        # Of what is gone, the folder tells what is left of a series, or the new name.
+        again = [folder_of(path) for path in waiting.gone]
         for root, path in self._targets([*paths, *again]):
             if path not in self._walked and _is_single(path):
                 slide = found_file(path)

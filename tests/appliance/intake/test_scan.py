@@ -161,6 +161,16 @@ def test_a_file_that_is_renamed_in_its_folder_is_no_trouble(site: Site, look: bo
     assert see(old, site.scans / "S26-2_A1_HE.svs")[old.name] == "quarantined"
 
 
+def test_a_look_between_a_rename_and_its_report_finds_the_new_name(site: Site) -> None:
+    site.run()
+    part, new = site.scans / "part-2.svs", site.scans / "S26-2_A1_HE.svs"
+    part.write_bytes(TIFF)
+    site.run(1)
+    part.rename(new)
+    assert site.look(after_s=1) == {part.name: "superseded", new.name: "arriving"}
+    assert site.look(part, new, after_s=1) == {part.name: "superseded", new.name: "arriving"}
+
+
 @pytest.mark.parametrize("look", [False, True], ids=["scan", "look"])
 @pytest.mark.parametrize(
     ("name", "start", "state"),
