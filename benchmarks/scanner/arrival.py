@@ -9,7 +9,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,12 +27,13 @@ Wait = Iterator[float]
 @dataclass(slots=True, kw_only=True)
 class Disk:
     """The scanner's folder. `whole_at` has, for each slide written, the times (s since the epoch)
-    at which its files became whole."""
+    of the last write to its files, from which on they were whole."""
 
     root: Path
     slide_s: float
     dice: random.Random
     whole_at: dict[str, list[float]] = field(default_factory=dict)
+    _written_at: dict[Path, float] = field(default_factory=dict)
 
     def path(self, name: str) -> Path:
         """Return the path of a file of the folder; its folder is made."""
@@ -40,9 +41,14 @@ class Disk:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def whole(self, slide: str) -> None:
-        """Note that all files of a slide are there now."""
-        self.whole_at.setdefault(slide, []).append(time.time())
+    def writes(self, path: Path) -> None:
+        """Note that a file is written to now: a reader may see that before the writer goes on."""
+        self._written_at[path] = time.time()
+
+    def whole(self, slide: str, files: Iterable[str]) -> None:
+        """Note that all files of a slide are there, by names, since the last write to them."""
+        last = max(self._written_at[self.root / name] for name in files)
+        self.whole_at.setdefault(slide, []).append(last)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +84,7 @@ def arrive(slide: Arriving, disk: Disk) -> Wait:
             yield LATER_S
             copies = {f"copies/{name}": data for name, data in slide.files.items()}
             yield from _write_all(copies, disk)
-            disk.whole(f"copies/{slide.key}")
+            disk.whole(f"copies/{slide.key}", copies)
         case "rescans":
             yield from _rescanned(slide, disk)
         case "zero":
@@ -98,7 +104,7 @@ def arrive(slide: Arriving, disk: Disk) -> Wait:
 
 def _plain(slide: Arriving, disk: Disk) -> Wait:
     yield from _write_all(slide.files, disk, header_last=slide.scan.profile == "aperio-svs")
-    disk.whole(slide.key)
+    disk.whole(slide.key, slide.files)
 
 
 def _stall(slide: Arriving, disk: Disk) -> Wait:
@@ -106,7 +112,7 @@ def _stall(slide: Arriving, disk: Disk) -> Wait:
         yield wait
         if disk.dice.random() < 0.3:
             yield STALL_S
-    disk.whole(slide.key)
+    disk.whole(slide.key, slide.files)
 
 
 def _series(slide: Arriving, disk: Disk) -> Wait:
@@ -114,7 +120,7 @@ def _series(slide: Arriving, disk: Disk) -> Wait:
     for name in names:
         yield from _write(disk.path(name), slide.files[name], disk, len(names))
         yield disk.dice.choice((0.0, STALL_S))
-    disk.whole(slide.key)
+    disk.whole(slide.key, slide.files)
 
 
 def _truncated(slide: Arriving, disk: Disk, *, completed: bool) -> Wait:
@@ -128,9 +134,10 @@ def _truncated(slide: Arriving, disk: Disk, *, completed: bool) -> Wait:
         path.write_bytes(data[:kept])
     if completed:
         yield CUT_S
+        disk.writes(path)
         with path.open("ab") as stream:
             stream.write(data[stream.tell() :])
-        disk.whole(slide.key)
+        disk.whole(slide.key, slide.files)
 
 
 def _renamed(slide: Arriving, disk: Disk) -> Wait:
@@ -142,6 +149,7 @@ def _renamed(slide: Arriving, disk: Disk) -> Wait:
         yield from _write(growing, data[:half], disk, 2)
         yield STALL_S
         growing.rename(path)
+        disk.writes(path)
         with path.open("ab") as stream:
             stream.write(data[half:])
     else:
@@ -152,8 +160,9 @@ def _renamed(slide: Arriving, disk: Disk) -> Wait:
             yield from _write(temporary, data, disk, len(slide.files))
             waiting.append((temporary, path))
         for temporary, path in waiting:
+            disk.writes(path)
             temporary.rename(path)
-    disk.whole(slide.key)
+    disk.whole(slide.key, slide.files)
 
 
 def _deleted(slide: Arriving, disk: Disk) -> Wait:
@@ -183,7 +192,7 @@ def _rescanned(slide: Arriving, disk: Disk) -> Wait:
             for name in slide.files:
                 disk.path(name).unlink()
     yield from _write_all(files, disk)
-    disk.whole(key)
+    disk.whole(key, files)
 
 
 def _garbage(slide: Arriving, disk: Disk) -> Files:
@@ -204,10 +213,12 @@ def _write(path: Path, data: bytes, disk: Disk, files: int, *, header_last: bool
     shown = bytes(HEADER_BYTES) + data[HEADER_BYTES:] if header_last else data
     with path.open("wb") as stream:
         for at in range(0, len(data), size):
+            disk.writes(path)
             stream.write(shown[at : at + size])
             stream.flush()
             yield wait
         if header_last:
+            disk.writes(path)
             stream.seek(0)
             stream.write(data[:HEADER_BYTES])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -21,8 +22,11 @@ from benchmarks.trial.daemon import TANDEM, cpu_seconds
 SCHEDULER = "scheduler"
 WORKERS = ("one", "two")
 SLOTS = ("--intake", "1", "--cpu", "1", "--gpu", "1")
-ANSWER_S = 120.0
+ANSWER_S = 360.0
 """Longest time until the dashboard's server answers after its start."""
+PORTS = range(10_000, 20_000)
+"""Ports of servers: below those that Linux gives to connections (32768 to 60999), of which one may
+be taken before the server binds it, and below those of the tests."""
 SERVER_ERROR = 500
 NOT_READY = 503
 
@@ -105,7 +109,7 @@ class TrialDashboard(Beside):
 
     def _status(self, path: str) -> int:
         try:
-            with urllib.request.urlopen(f"{self.address}{path}", timeout=60) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"{self.address}{path}", timeout=300) as answer:  # noqa: S310
                 answer.read()
                 return int(answer.status)
         except HTTPError as err:
@@ -159,10 +163,18 @@ class TrialCluster:
 
 
 def free_port() -> int:
-    """Return a port of loopback that is free now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Return a port of loopback that is free now, and that no connection takes meanwhile.
+
+    Raises
+    ------
+    OSError
+        If none of those that were tried is free.
+    """
+    for port in random.sample(PORTS, 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port is free")
 
 
 def _certificate(folder: Path) -> None:

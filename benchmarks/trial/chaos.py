@@ -126,6 +126,7 @@ def chaos(
     with running(daemon), _beside(site):
         _all_faults(site, wanted, folder / "material", truth, done, say)
         daemon.start()
+        _all_seen(site, truth)
         at_rest(daemon, site.ledger, most_s=wanted.most_s, say=say)
         if not daemon.running:
             site.breaches.append("the daemon is not running at the end")
@@ -233,6 +234,16 @@ def _first_slide(ledger: TrialLedger) -> None:
     """Wait until the daemon has seen a slide: faults are for a site at work."""
     deadline = time.monotonic() + RECOVERY_S
     while not ledger.snapshot().slides and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
+def _all_seen(site: Site, truth: dict[str, Any]) -> None:
+    """Wait until the ledger has each slide: what it lacks is not at work, and yet not at rest."""
+    names = {Path(entry["files"][0]).name for entry in truth["slides"]}
+    deadline = time.monotonic() + RECOVERY_S
+    while site.daemon.running and time.monotonic() < deadline:
+        if names <= {Path(row.path).name for row in site.ledger.snapshot().slides}:
+            break
         time.sleep(0.2)
 
 

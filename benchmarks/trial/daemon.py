@@ -102,7 +102,7 @@ class TrialDaemon:
                 start_new_session=True,
             )
 
-    def end(self, number: signal.Signals, times: int = 1, most_s: float = 120.0) -> None:
+    def end(self, number: signal.Signals, times: int = 1, most_s: float = 360.0) -> None:
         """Send a signal `times` times to its group (SIGKILL: to it alone), and wait for its end."""
         if not self.running or self._process is None:
             return

@@ -24,7 +24,7 @@ SHUTDOWN = 0x8004587D
 """``EXT4_IOC_SHUTDOWN`` of the kernel's ``fs/ext4/ext4.h``, which takes a 32-bit flag."""
 WITHOUT_LOG = 2
 """``EXT4_GOING_FLAGS_NOLOGFLUSH``: what waits to be written, the journal included, is dropped."""
-BUSY_S = 30.0
+BUSY_S = 180.0
 """Longest wait until nobody holds a file of the disk any more."""
 
 

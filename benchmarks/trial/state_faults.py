@@ -15,7 +15,7 @@ from appliance.ledger.backups import newest_good
 from benchmarks.trial.daemon import descendants
 from benchmarks.trial.site import Site, SkipError
 
-REFUSAL_S = 120.0
+REFUSAL_S = 360.0
 """Longest time in which a daemon has to refuse a damaged ledger."""
 REMEDY = "tandem ledger restore"
 TREE_NODES = (2, 5, 10, 13)

@@ -10,10 +10,12 @@ import pytest
 from benchmarks.scanner.tissue import Sections
 from benchmarks.trial.chaos import Chaos, chaos
 from benchmarks.trial.disk import small_disk
-from benchmarks.trial.faults import FAULTS
+from benchmarks.trial.faults import FAULTS, faketime_library
 
 LEFT_OUT = frozenset({"kill-daemon", "kill-worker", "term-storm", "shelf-away", "shelf-lies"})
 """Faults much like others of the list: a loss of power kills, and the ledger is damaged at rest."""
+BY_CHANCE = frozenset({"artifact-flipped", "stop-worker", "slide-overwritten"})
+"""Faults that are left out where nothing is at work just then."""
 
 
 @pytest.mark.slow
@@ -36,4 +38,11 @@ def test_a_short_chaos_loses_nothing(tmp_path: Path, sections: Sections) -> None
     assert not found.wrong, "\n".join(found.wrong)
     assert found.delivered == found.pairs == 5
     assert found.objects == found.pairs
-    assert len(found.recovery_s) >= 9, found.skipped
+    without = set(BY_CHANCE)
+    if faketime_library() is None:
+        without.add("clock-moved")
+    if disk is None:
+        without.add("disk-full")
+    if disk is None or disk.image is None:
+        without.add("power-loss")
+    assert set(kinds) - without <= set(found.recovery_s), found.skipped

@@ -63,6 +63,11 @@ def test_workers_and_scheduler_are_killed_and_all_is_delivered_once(
     cluster.start("scheduler", daemon.config)
     for name in WORKERS:
         cluster.start(name, daemon.config, *SLOTS)
+    for name in WORKERS:  # one that comes late finds the work done
+        wait_for(
+            lambda name=name: f"worker {name} connected" in cluster.log(name),
+            f"worker {name} did not connect",
+        )
     ledger = TrialLedger(daemon.state)
     with running(daemon):
         began = time.monotonic()

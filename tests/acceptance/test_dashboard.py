@@ -115,7 +115,7 @@ def check_zoom(page: Page, address: str, findings: Findings) -> None:
     described = page.evaluate("fetch('1/case.json').then((answer) => answer.json())")
     source, highest = (described["slides"]["ihc"][key] for key in ("tiles", "highest"))
     url = f"{address}/{source.removeprefix('../')}{highest}/{left}_{top}.jpg"
-    with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310  our own server
+    with urllib.request.urlopen(url, timeout=300) as answer:  # noqa: S310  our own server
         shown = np.asarray(Image.open(BytesIO(answer.read())))
     assert np.abs(shown.astype(int) - seen[: size[1], : size[0]]).mean() < 4
     page.evaluate("window.tandemZoom.slides.he.viewer.viewport.setRotation(30, true)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from models.synthesis.slides import SyntheticCase
 def pacs_settings(orthanc: Orthanc) -> str:
     return (
         '[[destinations]]\nkind = "dicom"\nname = "pacs"\nhost = "127.0.0.1"\n'
-        f'port = {orthanc.dicom_port}\ncalled_aet = "ORTHANC"\ntimeout_seconds = 5\n'
+        f'port = {orthanc.dicom_port}\ncalled_aet = "ORTHANC"\ntimeout_seconds = 60\n'
         f'dicomweb_url = "{orthanc.dicomweb_url}"\n'
     )
 
@@ -35,6 +36,21 @@ def pacs_daemon(folder: Path, orthanc: Orthanc) -> Daemon:
     # Tables of a TOML array must follow the plain keys, so they are appended.
     daemon.config.write_text(daemon.config.read_text() + pacs_settings(orthanc))
     return daemon
+
+
+HALF_WAY = """
+local objects = 0
+function ReceivedInstanceFilter(dicom, origin, info)
+  local ending = io.open("MARK")
+  if ending then
+    ending:close()
+    objects = objects + 1
+    if objects > 1 then os.execute("kill -9 $PPID") end
+  end
+  return true
+end
+"""
+"""Script of an Orthanc that ends at the second object, while the file MARK is there."""
 
 
 def modalities(orthanc: Orthanc, accession: str) -> list[str]:
@@ -53,12 +69,13 @@ def laboratory() -> Iterator[tuple[MllpServer, FhirServer]]:
 
 
 def laboratory_settings(lis: MllpServer, ehr: FhirServer) -> str:
+    # After an ACK that is later than the timeout, a message is sent again.
     return (
         f'[[destinations]]\nkind = "hl7"\nhost = "127.0.0.1"\nport = {lis.port}\n'
-        'message = "OUL^R22"\nbefore_sign_off = true\n'
+        'message = "OUL^R22"\nbefore_sign_off = true\ntimeout_seconds = 300\n'
         '[[destinations]]\nkind = "hl7"\nname = "signed"\nhost = "127.0.0.1"\n'
-        f'port = {lis.port}\n[[destinations]]\nkind = "fhir"\nurl = "{ehr.url}"\n'
-        "before_sign_off = true\n"
+        f"port = {lis.port}\ntimeout_seconds = 300\n"
+        f'[[destinations]]\nkind = "fhir"\nurl = "{ehr.url}"\nbefore_sign_off = true\n'
     )
 
 
@@ -112,7 +129,7 @@ def test_pacs_has_slides_segmentations_and_report_in_one_study(
     answer = requests.get(
         f"{orthanc.dicomweb_url}/studies/{study}/metadata",
         headers={"Accept": "application/dicom+json"},
-        timeout=60,
+        timeout=300,
     )
     for item in answer.json():
         modality = item["00080060"]["Value"][0]
@@ -124,32 +141,31 @@ def test_pacs_has_slides_segmentations_and_report_in_one_study(
 
 
 def test_pacs_outage_loses_nothing_and_duplicates_nothing(
-    tmp_path: Path, orthanc: Orthanc, small_case: SyntheticCase, readings: Path
+    tmp_path: Path, small_case: SyntheticCase, readings: Path
 ) -> None:
+    ending, script = tmp_path / "ending", tmp_path / "half-way.lua"
+    script.write_text(HALF_WAY.replace("MARK", str(ending)))
+    orthanc = Orthanc(tmp_path / "orthanc", LuaScripts=[str(script)])
     daemon = pacs_daemon(tmp_path / "appliance", orthanc)
     try:
-        orthanc.stop()
         daemon.drop(small_case.he_path, small_case.ihc_path)
         daemon.has_read(readings).start()
         status = daemon.wait(lambda s: any(d["error"] for c in s["cases"] for d in c["deliveries"]))
         assert status["cases"][0]["state"] == "written"
-        orthanc.start()
-        # The PACS goes away half way, as soon as it holds an object.
-        deadline = time.monotonic() + 720
-        while not modalities(orthanc, small_case.accession):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        orthanc.stop()
+        # The PACS goes away half way: it ends by itself, as the second object comes.
+        ending.touch()
+        assert orthanc.run_to_its_end() == -signal.SIGKILL
+        ending.unlink()
         halfway = daemon.status()["cases"][0]["deliveries"]
-        assert {"proven"} != {d["state"] for d in halfway}, halfway
-        time.sleep(3)
+        assert "proven" not in {d["state"] for d in halfway}, halfway
         orthanc.start()
         status = daemon.wait(case_state("delivered"))
+        found = orthanc.qido("instances", AccessionNumber=small_case.accession)
     finally:
         daemon.close()
+        orthanc.stop()
     deliveries = status["cases"][0]["deliveries"]
     assert {d["state"] for d in deliveries} == {"proven"}
-    found = orthanc.qido("instances", AccessionNumber=small_case.accession)
     uids = [item["00080018"]["Value"][0] for item in found]
     assert sorted(uids) == sorted(d["sop_instance_uid"] for d in deliveries)
 

@@ -94,6 +94,11 @@ def test_what_vanishes_or_cannot_be_read_is_told_and_holds_nothing_up(
     for name in ("a.isyntax", "b.isyntax", "c.czi"):
         (daemon.scans / name).write_bytes(b"x")
     coarse = write_instance(daemon.scans / "series" / "S26-70001_A1_HE.dcm", resampled=True)
+    # A part is gone before its patience is over, also on a slow machine.
+    settings = daemon.config.read_text()
+    before, short, after = settings.partition("\npatience_seconds = 2\n")
+    assert short
+    daemon.config.write_text(f"{before}\npatience_seconds = 8\n{after}")
     daemon.start()
     for number in range(3):
         part = daemon.scans / f"part-{number}.svs"

@@ -42,7 +42,8 @@ def test_a_table_fills_the_objects_and_bad_input_stops_nothing(
         f"[orders]\ncsv = '{table}'\nhl7 = '{messages}'\n"
         '[[destinations]]\nkind = "folder"\n'
         f'[[destinations]]\nkind = "hl7"\nhost = "127.0.0.1"\nport = {lis.port}\n'
-        'before_sign_off = true\nfiller_number = "order"\n',
+        # After an ACK that is later than the timeout, the message is sent again.
+        'before_sign_off = true\nfiller_number = "order"\ntimeout_seconds = 300\n',
     )
     daemon.drop(small_case.he_path, small_case.ihc_path)
     daemon.has_read(readings).start()

@@ -85,7 +85,7 @@ def assert_frames_are_those_sent(server: Orthanc, instances: list[Instance]) -> 
                     "Accept": 'multipart/related; type="application/octet-stream"; '
                     "transfer-syntax=*"
                 },
-                timeout=30,
+                timeout=300,
             )
             answer.raise_for_status()
             assert frames[number - 1].rstrip(b"\0") in answer.content

@@ -80,7 +80,7 @@ def case(
 
 def store(archive: Orthanc, path: Path) -> None:
     answer = requests.post(
-        f"http://127.0.0.1:{archive.http_port}/instances", data=path.read_bytes(), timeout=60
+        f"http://127.0.0.1:{archive.http_port}/instances", data=path.read_bytes(), timeout=300
     )
     answer.raise_for_status()
 

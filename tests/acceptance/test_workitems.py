@@ -34,7 +34,7 @@ def test_a_case_that_a_pacs_asked_for_is_scored_and_reported(
             stored = requests.post(
                 f"http://127.0.0.1:{orthanc.http_port}/instances",
                 data=path.read_bytes(),
-                timeout=60,
+                timeout=300,
             )
             stored.raise_for_status()
     server = UpsServer()
