@@ -26,7 +26,7 @@ from appliance.delivery.waiting import (
     LOOK_SECONDS,
     MOST_ASKED,
 )
-from appliance.delivery.weighed import elsewhere, is_retried, taken, weighed
+from appliance.delivery.weighed import elsewhere, weighed
 from appliance.errors import (
     DestinationRejectedError,
     DestinationUnavailableError,
@@ -52,7 +52,7 @@ NOT_THERE = "not-there"
 RESULT_REFUSED = "result-refused"
 """Code of the trouble of a note that rejects a result, where the new result was refused."""
 _OPEN = (DeliveryState.QUEUED, DeliveryState.SENT, DeliveryState.UNPROVEN)
-_HAS_IT = (Proof.THERE, Proof.ELSEWHERE)
+_GONE_OUT = (DeliveryState.SENT, DeliveryState.PROVEN)
 
 
 class _ChangedError(Exception):
@@ -232,7 +232,7 @@ class Outbox:
         by_uid = {}
         for row in rows:
             answer = answers.get(row.sop_instance_uid)
-            if answer is not None and answer.proof in _HAS_IT:
+            if answer is not None and answer.proof is Proof.THERE:
                 self._settle(row, answer)
             elif (
                 answer is not None
@@ -243,9 +243,7 @@ class Outbox:
                 continue  # another result took its place since it was found absent
             elif row.attempts >= self._settings.delivery.most_attempts and row.reason != AWAY:
                 self._give_up(row)
-            elif (  # perhaps it is there
-                answer is not None and answer.proof is Proof.FAILED and not self._is_retried(row)
-            ):
+            elif answer is not None and answer.proof is Proof.FAILED:  # perhaps it is there
                 row.attempts += 1
                 failed = Trouble(code="cannot-say", params={"answer": answer.text})
                 self._rows.postpone(row, failed, self._rows.after_failure(row))
@@ -269,18 +267,10 @@ class Outbox:
         self._step(max((instance.size_bytes for instance in read), default=0))
         answers = destination.prove(instances) if instances else {}
         by_uid = {row.sop_instance_uid: row for row in rows}
-        moved = {uid: each for uid, each in answers.items() if each.proof is Proof.ELSEWHERE}
-        if not moved:
-            return answers
-        with self._ledger.transaction() as tx:
-            return answers | {
-                uid: elsewhere(tx, by_uid[uid], answer, verified=self._is_verified(by_uid[uid]))
-                for uid, answer in moved.items()
-            }
-
-    def _is_retried(self, row: DeliveryRow) -> bool:
-        with self._ledger.transaction() as tx:
-            return is_retried(tx, row)
+        return {
+            uid: elsewhere(by_uid[uid], answer, verified=self._is_verified(by_uid[uid]))
+            for uid, answer in answers.items()
+        }
 
     def _is_verified(self, row: DeliveryRow) -> bool:
         """Return whether an image of the scanner is only asked for."""
@@ -300,7 +290,8 @@ class Outbox:
                 files.begin(row)
             except (SlideError, SourceChangedError) as err:  # told at the next turn
                 raise _ChangedError from err
-            if not self._rows.begin(row):
+            row.attempts += 1
+            if not self._rows.save(row):
                 raise _ChangedError
             on_the_wire.append(row)
 
@@ -363,8 +354,7 @@ class Outbox:
             case Verdict.STORED | Verdict.WARNED:
                 if outcome.verdict is Verdict.WARNED:
                     log.warning("%s: sent, with a warning (0x%04X)", row.subject, outcome.status)
-                with self._ledger.transaction() as tx:
-                    said = taken(tx, row, outcome)
+                said = {"answer": outcome.text, "status": outcome.status}
                 self._rows.advance(row, DeliveryState.SENT, "answered", said)
             case Verdict.NEVER:
                 log.error("%s refused (0x%04X)", row.subject, outcome.status)
@@ -377,7 +367,7 @@ class Outbox:
 
     def _settle(self, row: DeliveryRow, answer: Answer) -> None:
         if answer.proof is not Proof.ABSENT and row.state == DeliveryState.QUEUED:
-            there = answer.proof in _HAS_IT
+            there = answer.proof is Proof.THERE
             self._rows.advance(
                 row, DeliveryState.SENT, "there-already" if there else "only-asked-for"
             )

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.delivery.waiting import after_failure_s, is_as_it_was, note_attempt, wait_s
-from appliance.delivery.weighed import has_new_study
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import DeliveryState
-from appliance.ledger.queries import STUDY_SENT
 from appliance.ledger.tables import DeliveryRow, fact, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.settings.delivery import Delivery
@@ -47,25 +45,13 @@ class Rows:
         """Return the wait after a failed attempt, in s."""
         return after_failure_s(row, self._delivery)
 
-    def begin(self, row: DeliveryRow) -> bool:
-        """Count an attempt before its object goes on the wire; not where the row was changed."""
-        row.attempts += 1
-        with self._ledger.transaction() as tx:
-            is_saved = self._put_attempt(tx, row)
-            if is_saved and row.attempts > 1 and has_new_study(tx, row):
-                tx.note(row.subject, STUDY_SENT, self._clock())
-        return is_saved
-
     def save(self, row: DeliveryRow) -> bool:
         """Save what an attempt changes; not where another thread or a command changed the row."""
         with self._ledger.transaction() as tx:
-            return self._put_attempt(tx, row)
-
-    def _put_attempt(self, tx: Transaction, row: DeliveryRow) -> bool:
-        there = tx.session.get(DeliveryRow, row.id)
-        if there is None or not is_as_it_was(there, row):
-            return False
-        note_attempt(there, row)
+            there = tx.session.get(DeliveryRow, row.id)
+            if there is None or not is_as_it_was(there, row):
+                return False
+            note_attempt(there, row)
         return True
 
     def trouble(self, row: DeliveryRow, to: DeliveryState, trouble: Trouble) -> None:

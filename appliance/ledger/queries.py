@@ -20,10 +20,6 @@ from appliance.ledger.tables import (
 )
 from appliance.ledger.waits import DOUBT_S, LONGEST_WAIT_S, due
 
-STUDY_CHANGED = "study-changed"
-"""Code of the note of a delivery that was tried, and whose object is of another study by now."""
-STUDY_SENT = "study-sent"
-"""Code of the note of the first sending after that."""
 SLIDES, NOTES = "WSM", "KO"
 """Kinds of the objects that are sent before all others, and of those that are sent after them."""
 REPORT, OVERLAY = "SR", "SEG"

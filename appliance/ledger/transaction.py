@@ -20,7 +20,6 @@ from appliance.ledger.queries import (
     OBJECT_REPLACED,
     RESTORED,
     SLIDE_CHANGED,
-    STUDY_CHANGED,
     WITHDRAWN,
     Queries,
 )
@@ -169,8 +168,6 @@ class Transaction(Queries):
         if known is None:
             self._created(row)
         elif known.state in (DeliveryState.QUEUED, DeliveryState.REFUSED):
-            if known.attempts > 0 and known.study_uid != new.study_uid:
-                self.note(row.subject, STUDY_CHANGED, now, params={"was": known.study_uid})
             # Another file of the scanner, or of a result that came back, may hold the instance now.
             known.path, known.series_uid, known.study_uid = new.path, new.series_uid, new.study_uid
             self.session.add(known)

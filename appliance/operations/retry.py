@@ -93,8 +93,6 @@ def retry_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -
         said_there = row.state == DeliveryState.UNPROVEN and is_said_to_be_there(tx, row)
         if row.state == DeliveryState.REFUSED or said_there:
             tx.advance(row, DeliveryState.QUEUED, now=now, code="retry")
-        elif row.state == DeliveryState.QUEUED and row.attempts:
-            tx.note(row.subject, "retry", now)
         tx.session.add(row)
     # Cases that share one of these objects go on with this one.
     for case_id in {case.id or 0, *tx.cases_of_deliveries(waiting)}:

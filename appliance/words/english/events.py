@@ -74,8 +74,6 @@ EVENTS: Words = {
     "there-already": "it was there already",
     "only-asked-for": "it is asked for, and not sent",
     "trouble": "{trouble}",
-    "study-changed": "its study was corrected",
-    "study-sent": "it is sent in the corrected study",
     # steps
     "step-done": _step,
     # notes
