@@ -72,17 +72,20 @@ def another_patient(
 ) -> list[str]:
     """Return what tells apart two patients that are not one by an ID which both state.
 
-    Beside one ID, one of name, birth date and sex that differs is a correction, or two where both
-    state the ID's issuer, too: two hospitals may have given one number. A name of which nothing is
-    left counts as two, unless both state the day of birth.
+    Where both state the ID's issuer, two of name, birth date and sex that differ are a correction;
+    a name of which nothing is left counts as two, unless both state one day of birth. Without it
+    two hospitals may have given one number: then only the sex may differ, or the name beside one
+    day of birth.
     """
     found = patient_differences(first, second, merged)
     if not (first.is_known and second.is_known) or "patient ID" in found:
         return found
     days = _day(first.birth_date), _day(second.birth_date)
     is_day = days[0] == days[1] and len(days[0]) == len("19610203")
+    if not _share_an_issuer(first, second):
+        return [] if found == ["sex"] or (found == ["name"] and is_day) else found
     far = "name" in found and not is_day and not _share_a_word(first.name, second.name)
-    return [] if len(found) + far <= 1 + _share_an_issuer(first, second) else found
+    return [] if len(found) + far <= 2 else found
 
 
 # identifiers
@@ -135,7 +138,7 @@ def without_given_up(
         others = [each for each in new if _is_same_issuer(one[1], each[1])]
         others = [each for each in others if each[0].lstrip("0") != one[0].lstrip("0")]
         types = _types_of(one, typed)
-        others = [each for each in others if types & _types_of(each, typed) - NO_PERSONS]
+        others = [each for each in others if _may_correct(_types_of(each, typed), types)]
         joined = any(
             all(any(is_same_id(each, member) for member in group) for each in (one, other))
             for other in others
@@ -150,8 +153,18 @@ def without_given_up(
 
 
 def _types_of(one: tuple[str, str], typed: Sequence[str]) -> set[str]:
-    """Return the types of an ID; one empty text where none is known."""
-    return {text.rpartition("^")[2] for text in typed if is_same_id(_parsed(text), one)} or {""}
+    """Return the types of an ID; none where none is known."""
+    return {text.rpartition("^")[2].upper() for text in typed if is_same_id(_parsed(text), one)}
+
+
+def _may_correct(new: set[str], former: set[str]) -> bool:
+    """Return whether an ID of some types may take the place of another one.
+
+    An unknown type is any of a person's: tables and orders of earlier editions state none.
+    """
+    if new and former:
+        return bool(new & former - NO_PERSONS)
+    return not NO_PERSONS & (new | former)
 
 
 def _is_same_issuer(one: str, other: str) -> bool:

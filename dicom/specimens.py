@@ -24,35 +24,35 @@ def specimen_of_block(
     """Return the specimen on a slide that is of a case's block.
 
     One that is alone is it, whatever its identifiers are: laboratories number in many ways. Of
-    several, such as of an on-slide control, it is the one whose parent or own identifier is the
-    block, or accession and block, whatever follows. A store of controls has blocks of its own:
-    where identifiers name the accession, specimens without it are others. None where none or
-    several are left. `first`: the first one is taken, by parents before others, as an earlier
-    edition did.
+    several, such as of an on-slide control, a specimen is judged by its parent where it states one
+    that is more than the accession, and by its own identifier otherwise. It is the one that is of
+    accession and block, whatever follows; of pieces of one such parent, the first. Where none is,
+    it is the one of the bare block: none of several, and none beside one that is of the accession
+    and of an unknown block, since a store of controls has a block A1, too. `first`: the first one
+    is taken, by parents before others, as an earlier edition did.
     """
     described = specimens_of(header)
     if len(described) < 2:
         return next(iter(described), None)
     if not accession:
         return None
+    parents = [parent_of(each) for each in described]
     own = [str(each.get("SpecimenIdentifier") or "") for each in described]
-    named = list(zip(map(parent_of, described), own, strict=True))
     if first:
-        ordered = ((names[kind], place) for kind in (0, 1) for place, names in enumerate(named))
-        found = [place for name, place in ordered if _names(name, accession, block)][:1]
-    else:
-        places = range(len(named))
-        of_case = [
-            place
-            for place in places
-            if any(_behind(name, accession) is not None for name in named[place])
-        ]
-        found = [
-            place
-            for place in of_case or places
-            if any(_names(name, accession, block) for name in named[place])
-        ]
-    return described[found[0]] if len(found) == 1 else None
+        ordered = ((name, place) for names in (parents, own) for place, name in enumerate(names))
+        places = [place for name, place in ordered if _names(name, accession, block)]
+        return described[places[0]] if places else None
+    names = [
+        mine if not parent or _behind(parent, accession) == "" else parent
+        for parent, mine in zip(parents, own, strict=True)
+    ]
+    of_case = [_behind(name, accession) for name in names]
+    found = [place for place, name in enumerate(names) if _names(name, accession, block)]
+    whole = [place for place in found if of_case[place] is not None]
+    if whole:
+        is_one = len(whole) == 1 or (parents[whole[0]] and len({names[k] for k in whole}) == 1)
+        return described[whole[0]] if is_one else None
+    return described[found[0]] if len(found) == 1 and "" not in of_case else None
 
 
 def parent_of(specimen: Dataset) -> str:

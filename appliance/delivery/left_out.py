@@ -17,7 +17,7 @@ from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, fact,
 from appliance.ledger.transaction import Transaction
 from appliance.settings.destinations import DestinationSection, ResultDestination
 from appliance.settings.settings import Settings
-from dicom.patients import another_patient
+from dicom.patients import NamedPatient, patient_differences
 
 REPLACED = (WITHDRAWN, *NOT_WANTED, OBJECT_REPLACED)
 """Reasons of refused deliveries that no person has to do anything about."""
@@ -75,9 +75,18 @@ def took_signed(
             continue
         theirs, merged = patient_in(contents), settings.patients.merged
         # Of slides that are DICOM no study is known here: it counts as the same patient.
-        is_other = bool(today and theirs and another_patient(theirs, today, merged))
+        is_other = today and theirs and _is_of_another_id(theirs, today, merged)
         return says_signed(contents) and not is_other
     return False
+
+
+def _is_of_another_id(
+    theirs: NamedPatient, today: NamedPatient, merged: Sequence[Sequence[str]]
+) -> bool:
+    """Return whether two results are of two patients: names alone may have been corrected."""
+    found = patient_differences(theirs, today, merged)
+    both = theirs.is_known and today.is_known
+    return "patient ID" in found if both else bool(found)
 
 
 def stays_out(tx: Queries, row: DeliveryRow, settings: Settings) -> bool:

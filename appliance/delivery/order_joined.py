@@ -38,7 +38,7 @@ def joined(orders: Sequence[Order], first: Order) -> Order:
         patient_name=next(filter(known_text, names), next(iter(names), "")),
         other_ids=tuple(each for each in others if len(each) <= LONGEST_OTHER_ID),
         typed_ids=tuple(dict.fromkeys(each for order in orders for each in order.typed_ids)),
-        states_some_ids=any(order.states_some_ids for order in orders),
+        states_some_ids=all(order.states_some_ids for order in orders),
         specimens=tuple(dict.fromkeys(each for order in orders for each in order.specimens)),
         asked=tuple(dict.fromkeys(each for order in orders for each in order.asked)),
         requests=tuple(dict.fromkeys(each for order in orders for each in order.requests)),

@@ -40,8 +40,7 @@ def written_for(
     """Return the key of the objects that new ones replace, and the patient whom they are made for.
 
     The patient is a digest; it is empty for the first one of a case. Objects of another patient
-    than both slides name now are not replaced: they lie in that patient's study. A name that was
-    corrected makes no other patient.
+    than both slides name now are not replaced: they lie in that patient's study.
     """
     contents = sound_contents(objects_key, settings) if objects_key else None
     made_for = "" if contents is None else str(contents["made_from"].get("patient", ""))
@@ -50,7 +49,7 @@ def written_for(
     others = [
         each
         for each in patients.values()
-        if each.is_known and former is not None and another_patient(each, former, merged)
+        if each.is_known and former is not None and patient_differences(each, former, merged)
     ]
     if not others or len(others) < len(patients):
         return objects_key, made_for
@@ -74,7 +73,7 @@ def goes_to_own_study(
         study = kept.patient()
     merged = settings.patients.merged
     return study is None or not any(
-        another_patient(patient, study, merged) for patient in patients.values()
+        patient_differences(patient, study, merged) for patient in patients.values()
     )
 
 
@@ -143,8 +142,7 @@ def require_patient(
 ) -> None:
     """Check that the study names the patient of both slides, unless a person accepted otherwise.
 
-    The order of an accession may have become another one since its slides were identified. A name
-    that was corrected makes no other patient.
+    The order of an accession may have become another one since its slides were identified.
 
     Raises
     ------
@@ -154,7 +152,7 @@ def require_patient(
     if study is None or STUDY_DIFFERS in accepted or PATIENTS_DIFFER in accepted:
         return
     for stain, patient in patients.items():
-        if found := another_patient(patient, study, settings.patients.merged):
+        if found := patient_differences(patient, study, settings.patients.merged):
             raise CaseHeldError(STUDY_DIFFERS, {"stain": stain, "what": ", ".join(found)})
 
 

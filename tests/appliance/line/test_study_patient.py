@@ -248,41 +248,16 @@ def test_a_repair_under_another_version_makes_no_result_for_the_former_patient(
 def test_a_name_that_was_corrected_holds_no_case_and_takes_no_word_away(
     bench: Bench, name: str
 ) -> None:
-    then = bench.order("P-1", "Muster^Anna")
+    day = "19610203;F"
+    then = bench.order("P-1", "Muster^Anna", day)
     first = bench.write(then)
-    again = bench.order("P-1", name)
+    again = bench.order("P-1", name, day)
     signed = bench.sign("0")
     second = bench.write(then, first.objects_key, findings=signed)
     assert NAMED_OTHERWISE in second.notes and NAMED_OTHERWISE not in first.notes
     found = bench.analyze(again, second.objects_key)  # both slides are identified again
     assert (found.findings_key, found.score, found.word) == (signed, "0", "corrected")
-    third = bench.write(again, second.objects_key, findings=signed)
-    assert third.objects_key == second.objects_key  # all of the study name the patient alike
-    assert not {NOT_SIGNED, IN_ANOTHER_STUDY} & {*third.notes} and NAMED_OTHERWISE in third.notes
-    settings = bench.settings.model_copy(update={"orders": Orders()})
-    notes = write(signed, third.objects_key, settings, again).notes  # no order is left to ask
-    assert NAMED_OTHERWISE in notes
-
-
-def test_a_result_under_a_corrected_name_replaces_the_former_one(bench: Bench) -> None:
-    first = bench.write(bench.order("P-1", "Muster^Anna"))
-    again = bench.order("P-1", "Schmidt^Anna")  # both slides are identified again
-    second = bench.write(again, first.objects_key, findings=bench.sign("0"))
-    reports = [
-        next(each for each in bench.headers(key) if each.Modality == "SR")
-        for key in (first.objects_key, second.objects_key)
-    ]
-    assert reports[0].SOPInstanceUID in str(reports[1].PredecessorDocumentsSequence)
-    assert (IN_ANOTHER_STUDY in second.notes, second.leaves_former) == (False, False)
-
-
-def test_a_name_that_was_corrected_before_the_first_writing_holds_no_case(bench: Bench) -> None:
-    then = bench.order("P-1", "Muster^Anna")
-    bench.order("P-1", "Schmidt^Anna")  # another slide of the accession is identified
-    made = bench.write(then)
-    assert NAMED_OTHERWISE in made.notes
-    assert {str(each.PatientName) for each in bench.headers(made.objects_key)} == {"Schmidt^Anna"}
-    assert goes_to_own_study(bench.accession, "", then, bench.settings)
+    assert NOT_SIGNED not in bench.write(again, second.objects_key, findings=signed).notes
 
 
 def test_a_signature_goes_to_nobody_else_who_has_the_same_number(bench: Bench) -> None:
