@@ -17,7 +17,12 @@ from requests.auth import AuthBase, HTTPBasicAuth
 
 from dicom.deadline import Deadline, limit_s
 from dicom.dicom_json import value_of
-from dicom.errors import ConnectionLostError, PacsRejectedError, PacsUnavailableError
+from dicom.errors import (
+    ConnectionLostError,
+    CredentialsRejectedError,
+    PacsRejectedError,
+    PacsUnavailableError,
+)
 from dicom.http_status import find_http_status, query_remedy
 from dicom.pace import Pace
 from dicom.status import (
@@ -335,16 +340,20 @@ def find_instances(address: WebAddress, wanted: Sequence[InstanceRef]) -> dict[s
     said: dict[str, Said] = {}
     failed: dict[str, str] = {}
     cause: type[str] | PacsUnavailableError | PacsRejectedError | None = None
-    by_uid_alone, away = True, 0
+    by_uid_alone, in_row = True, 0
     for ref in wanted:
         uid = ref.sop_instance_uid
         try:
-            said[uid], away = said_of(_in_its_series(address, ref)), 0
+            said[uid], in_row = said_of(_in_its_series(address, ref)), 0
+        except CredentialsRejectedError as err:
+            cause = err  # to be refused once more may lock the account
+            break
         except (PacsUnavailableError, PacsRejectedError) as err:
             failed[uid] = str(err)
-            away = away + 1 if isinstance(err, PacsUnavailableError) else 0
-            if away == MAX_LOST:
-                cause, away = _cause(address), 0
+            in_row += 1
+            # What may last long is looked at again; why queries are refused does not change.
+            if in_row >= MAX_LOST and (cause is None or isinstance(err, PacsUnavailableError)):
+                cause, in_row = _cause(address, bool(said)), 0
                 if isinstance(cause, Exception):  # to ask for the others would take long
                     break
         if said.get(uid) is False and by_uid_alone:
@@ -355,7 +364,7 @@ def find_instances(address: WebAddress, wanted: Sequence[InstanceRef]) -> dict[s
             except (PacsUnavailableError, PacsRejectedError):  # not every archive takes this query
                 by_uid_alone = False
     if failed and cause is None:
-        cause = _cause(address)
+        cause = _cause(address, bool(said))
     if isinstance(cause, Exception) and not said:
         raise cause
     words = str if cause is str else Failed
@@ -363,17 +372,23 @@ def find_instances(address: WebAddress, wanted: Sequence[InstanceRef]) -> dict[s
     return {uid: said.get(uid, words(failed.get(uid, str(cause)))) for uid in uids}
 
 
-def _cause(address: WebAddress) -> type[str] | PacsUnavailableError | PacsRejectedError:
+def _cause(
+    address: WebAddress, is_answered: bool
+) -> type[str] | PacsUnavailableError | PacsRejectedError:
     """Return what queries on instances failed for: `Failed`, a fault of the instances; an error,
     one of the service; str where it is not known, as the server may refuse what it does not have.
+
+    Unless a query on an instance `is_answered`, a server that is away for NOBODY too is away.
     """
     try:
         _in_its_series(address, NOBODY)
-    except (PacsUnavailableError, PacsRejectedError):
+    except (PacsUnavailableError, PacsRejectedError) as err:
+        if isinstance(err, PacsUnavailableError) and not is_answered:
+            return err
         try:
             check_query(address)
-        except (PacsUnavailableError, PacsRejectedError) as err:
-            return err
+        except (PacsUnavailableError, PacsRejectedError) as of_service:
+            return of_service
         return str
     return Failed
 
@@ -420,6 +435,8 @@ def query(address: WebAddress, path: str, params: dict[str, str]) -> list[dict[s
     told = f"{address.url}: QIDO-RS answered {answer.status}: {query_remedy(row)}"
     if row.verdict is Verdict.LATER:
         raise PacsUnavailableError(told)
+    if answer.status in (401, 407):
+        raise CredentialsRejectedError(told)
     if answer.status not in READABLE:
         raise PacsRejectedError(told)
     items: Any = answer.json() if answer.body else []

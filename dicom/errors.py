@@ -9,7 +9,8 @@
     ├── PacsUnavailableError      no connection, no answer, out of resources: try again later
     │   └── ConnectionLostError   the connection was lost while an object was sent
     └── PacsRejectedError         refused for good
-        └── ClassesRejectedError  an association without an accepted class
+        ├── ClassesRejectedError  an association without an accepted class
+        └── CredentialsRejectedError  user, password or token are not accepted
 """
 
 from __future__ import annotations
@@ -45,3 +46,7 @@ class PacsRejectedError(DicomError):
 
 class ClassesRejectedError(PacsRejectedError):
     """The PACS accepts none of the classes of an association."""
+
+
+class CredentialsRejectedError(PacsRejectedError):
+    """The PACS, or a proxy before it, does not accept user, password or token."""

@@ -187,66 +187,36 @@ def find_instances(address: PacsAddress, wanted: Sequence[InstanceRef]) -> dict[
     """
     said: dict[str, Said] = {}
     left, lost = list(wanted), 0
-    keyed: bool | None = None  # whether availability is asked; None: yes, until a query fails
     while left:
-        failed: PacsUnavailableError | PacsRejectedError | None = None
         try:
-            with _querying(address, keyed is not False) as find:
-                while left and failed is None:
+            with _querying(address) as find:
+                while left:
+                    uid = left[0].sop_instance_uid
                     try:
-                        said[left[0].sop_instance_uid] = said_of(find(left[0]))
-                        left.pop(0)
-                        lost = 0
+                        said[uid] = said_of(find(left[0]))
                     except ConnectionLostError:
                         raise
                     except (PacsUnavailableError, PacsRejectedError) as err:
-                        if keyed is None:
-                            failed = err
-                        else:
-                            said[left.pop(0).sop_instance_uid] = Failed(err)
-                            lost = 0
+                        said[uid] = Failed(err)
+                    left.pop(0)
+                    lost = 0
         except ConnectionLostError as err:
-            failed = err
-        if failed is None:
-            continue
-        if keyed is None:
-            keyed = _takes_key(address)
-            if not keyed:
-                continue
-        lost = lost + 1 if isinstance(failed, ConnectionLostError) else 0
-        if lost == MAX_LOST:
-            _check_find(address, keyed)
-            lost = 0
-        said[left.pop(0).sop_instance_uid] = Failed(failed)
+            lost += 1
+            if lost == MAX_LOST:
+                _check_find(address)
+                lost = 0
+            said[left.pop(0).sop_instance_uid] = Failed(err)
     if said and all(isinstance(each, str) for each in said.values()):
-        _check_find(address, keyed is not False)
-    absent = [ref for ref in wanted if said[ref.sop_instance_uid] is False]
-    return said | _elsewhere(address, absent, keyed is not False)
+        _check_find(address)
+    return said | _elsewhere(address, [r for r in wanted if said[r.sop_instance_uid] is False])
 
 
-def _takes_key(address: PacsAddress) -> bool:
-    """Return False where queries are answered without the key of availability alone.
-
-    It is asked for an instance that exists nowhere: a failure on one instance says nothing of the
-    key. The query without it comes first, so that an outage which just ends is not taken for that.
-    """
-    try:
-        _check_find(address, keyed=False)
-    except (PacsUnavailableError, PacsRejectedError):
-        return True
-    try:
-        _check_find(address, keyed=True)
-    except (PacsUnavailableError, PacsRejectedError):
-        return False
-    return True
-
-
-def _check_find(address: PacsAddress, keyed: bool) -> None:
-    with _querying(address, keyed) as find:
+def _check_find(address: PacsAddress) -> None:
+    with _querying(address) as find:
         find(NOBODY)
 
 
-def _elsewhere(address: PacsAddress, refs: Sequence[InstanceRef], keyed: bool) -> dict[str, Said]:
+def _elsewhere(address: PacsAddress, refs: Sequence[InstanceRef]) -> dict[str, Said]:
     """Return what a query by SOP Instance UID alone finds, as an archive may move an object.
 
     It is a relational query (PS3.4 C.4.1.2.2.1), which not every archive takes: the first failure
@@ -256,7 +226,7 @@ def _elsewhere(address: PacsAddress, refs: Sequence[InstanceRef], keyed: bool) -
     if not refs:
         return said
     try:
-        with _querying(address, keyed) as find:
+        with _querying(address) as find:
             for ref in refs:
                 found = find(replace(ref, study_uid="", series_uid=""))
                 said[ref.sop_instance_uid] = said_of(found, ref.study_uid)
@@ -266,10 +236,8 @@ def _elsewhere(address: PacsAddress, refs: Sequence[InstanceRef], keyed: bool) -
 
 
 @contextmanager
-def _querying(
-    address: PacsAddress, keyed: bool
-) -> Iterator[Callable[[InstanceRef], list[tuple[str, bool]]]]:
-    """Open an association; yield a query for an instance, `keyed` with Instance Availability.
+def _querying(address: PacsAddress) -> Iterator[Callable[[InstanceRef], list[tuple[str, bool]]]]:
+    """Open an association; yield a query for an instance.
 
     It returns the study of each answer on the instance, and whether it is to be had there.
     """
@@ -278,9 +246,14 @@ def _querying(
 
     def find(ref: InstanceRef) -> list[tuple[str, bool]]:
         deadline.start(address.limit_s())
+        query = Dataset()
+        query.QueryRetrieveLevel = "IMAGE"
+        query.StudyInstanceUID = ref.study_uid
+        query.SeriesInstanceUID = ref.series_uid
+        query.SOPInstanceUID = ref.sop_instance_uid
         answers = []
         try:
-            for status, item in association.send_c_find(_keys(ref, keyed), model):
+            for status, item in association.send_c_find(query, model):
                 if not status or status.Status not in PENDING:
                     check_answer(address, status, Service.FIND)
                 # Read all answers: a release between answers is an abort for the other side.
@@ -294,17 +267,6 @@ def _querying(
 
     with associate(address, [(model, None)], deadline=deadline) as association:
         yield find
-
-
-def _keys(ref: InstanceRef, keyed: bool) -> Dataset:
-    query = Dataset()
-    query.QueryRetrieveLevel = "IMAGE"
-    query.StudyInstanceUID = ref.study_uid
-    query.SeriesInstanceUID = ref.series_uid
-    query.SOPInstanceUID = ref.sop_instance_uid
-    if keyed:
-        query.InstanceAvailability = ""
-    return query
 
 
 def _answer(item: Dataset | None, uid: str) -> tuple[str, bool] | None:

@@ -344,7 +344,48 @@ def test_a_server_that_refuses_studies_it_does_not_have_proves_the_others(
     assert said[has.sop_instance_uid] is True
     assert type(said[lacks.sop_instance_uid]) is str  # whether such a query works is not known
     server.answers = [refusal, refusal, (200, [])]  # nothing is answered, and the server is there
-    assert type(*find_instances(WebAddress(url=server.url), [lacks]).values()) is str
+    if refusal in ((500, b""), "drop"):
+        with pytest.raises(PacsUnavailableError):
+            find_instances(WebAddress(url=server.url), [lacks])
+    else:
+        assert type(*find_instances(WebAddress(url=server.url), [lacks]).values()) is str
+
+
+@pytest.mark.parametrize("trouble", [(503, b""), (500, b""), "drop"])
+def test_a_server_that_answers_no_query_on_instances_is_away(
+    trouble: Any, server: Server, tmp_path: Path
+) -> None:
+    refs = [made_object(tmp_path / f"{n}.dcm") for n in range(5)]
+    server.answers = [*[trouble] * 3, *[(200, [])] * 9]  # studies?limit=1 works
+    with pytest.raises(PacsUnavailableError):
+        find_instances(WebAddress(url=server.url), refs)
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(("http", "most"), [(401, 1), (407, 1), (403, 4), (400, 4)])
+def test_a_server_that_refuses_everything_is_not_asked_for_each_object(
+    http: int, most: int, server: Server, tmp_path: Path
+) -> None:
+    refs = [made_object(tmp_path / f"{n}.dcm") for n in range(5)]
+    server.answers = [(http, b"")] * 20
+    with pytest.raises(PacsRejectedError, match=str(http)):
+        find_instances(WebAddress(url=server.url), refs)
+    assert len(server.requests) == most
+    server.answers = [(200, names(refs[0])), *[(http, b"")] * 20]  # what was answered counts
+    first, *others = find_instances(WebAddress(url=server.url), refs).values()
+    assert first is True and {type(each) for each in others} == {Failed}
+    assert len(server.requests) == 2 * most + 1
+
+
+def test_a_server_that_refuses_each_study_it_does_not_have_is_asked_why_once(
+    server: Server, tmp_path: Path
+) -> None:
+    refs = [made_object(tmp_path / f"{n}.dcm") for n in range(5)]
+    refused = [(403, b"")] * 2
+    server.answers = [*refused, (403, b""), (200, []), *refused, (200, names(refs[4]))]
+    *lacks, has = find_instances(WebAddress(url=server.url), refs).values()
+    assert has is True and {type(each) for each in lacks} == {str}
+    assert len(server.requests) == 7
 
 
 def test_what_was_answered_counts_where_the_server_goes_away(

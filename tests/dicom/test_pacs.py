@@ -38,7 +38,6 @@ from dicom.errors import ClassesRejectedError, PacsRejectedError, PacsUnavailabl
 from dicom.kinds import LABEL_MAP
 from dicom.pacs import _answer, echo, find_instances, probe
 from dicom.status import (
-    NOBODY,
     NOT_AVAILABLE,
     Failed,
     Found,
@@ -430,14 +429,15 @@ def test_a_query_that_is_answered_for_ever_ends(
         find_instances(replace(address, timeout_s=20), [ref])
 
 
-def test_the_archive_is_asked_whether_an_instance_is_available(
+def test_an_archive_is_not_asked_for_availability_and_what_it_states_of_it_counts(
     scp: Callable[..., PacsAddress], tmp_path: Path
 ) -> None:
     ref = made_object(tmp_path / "one.dcm")
     said: list[str | None] = []
+    asked: list[bool] = []
 
     def answer(event: evt.Event) -> Iterator[tuple[int, Dataset]]:
-        assert "InstanceAvailability" in event.identifier
+        asked.append("InstanceAvailability" in event.identifier)
         for availability in said:
             item = event.identifier
             item.InstanceAvailability = availability
@@ -453,51 +453,7 @@ def test_the_archive_is_asked_whether_an_instance_is_available(
     ):
         said[:] = answers
         assert find_instances(address, [ref]) == {ref.sop_instance_uid: found}
-
-
-@pytest.mark.parametrize("way", [0xA900, 0x0122, 0x0110, 0xA700, 0xFE00, "abort"])
-def test_an_archive_that_refuses_the_key_of_availability_is_asked_without(
-    way: int | str, scp: Callable[..., PacsAddress], tmp_path: Path
-) -> None:
-    refs = [made_object(tmp_path / f"{n}.dcm") for n in range(3)]
-    asked: list[bool] = []
-
-    def answer(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
-        asked.append("InstanceAvailability" in event.identifier)
-        if asked[-1]:
-            if isinstance(way, str):
-                event.assoc.abort()
-            yield way if isinstance(way, int) else 0x0110, None
-        elif event.identifier.SOPInstanceUID != "2.25.1":
-            yield 0xFF00, event.identifier
-
-    address = scp(kinds=[FIND], handlers=[(evt.EVT_C_FIND, answer)])
-    assert find_instances(address, refs) == {ref.sop_instance_uid: True for ref in refs}
-    assert asked == [True, False, True, False, False, False]  # found out once
-    assert find_instances(address, [NOBODY]) == {NOBODY.sop_instance_uid: False}  # as doctor asks
-
-
-@pytest.mark.parametrize("is_damaged", [True, False])
-def test_a_failure_on_one_instance_takes_the_question_for_availability_from_no_other(
-    is_damaged: bool, scp: Callable[..., PacsAddress], tmp_path: Path
-) -> None:
-    refs = [made_object(tmp_path / f"{n}.dcm") for n in range(3)]
-    asked: list[str] = []
-
-    def answer(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
-        asked.append(event.identifier.SOPInstanceUID)
-        is_first = asked[-1] == refs[0].sop_instance_uid
-        if len(asked) == 1 or (is_first and is_damaged):
-            yield 0xC001, None
-        elif asked[-1] != "2.25.1":
-            item = event.identifier
-            if "InstanceAvailability" in item:
-                item.InstanceAvailability = "UNAVAILABLE"
-            yield 0xFF00, item
-
-    address = scp(kinds=[FIND], handlers=[(evt.EVT_C_FIND, answer)])
-    first, *others = find_instances(address, refs).values()
-    assert type(first) is Failed and others == [NOT_AVAILABLE, NOT_AVAILABLE]
+    assert not any(asked)
 
 
 def test_an_answer_of_a_byte_a_time_ends() -> None:
