@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 
@@ -24,10 +24,9 @@ from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.slides.encoded import Pixels
 from appliance.slides.header import shows_the_same
-from appliance.slides.likeness import shows_a_finer
 from appliance.slides.ome import is_ome, ome_pictures
 from appliance.slides.tiff_index import TiffIndex, TiffIndexError
-from appliance.slides.tiff_pyramid import TiffPyramid, open_pyramid, sizes_named_otherwise
+from appliance.slides.tiff_pyramid import TiffPyramid, open_pyramid
 from appliance.slides.tiff_tiles import coded_levels
 from appliance.slides.trouble import (
     raise_if_short,
@@ -92,8 +91,8 @@ def pyramid_of(path: Path) -> Iterator[Pyramid | None]:
     """Open the levels of a TIFF whose compressed tiles are known, for conversion to DICOM.
 
     Also those of a file whose bounds leave out px, to which the converter would crop. None for
-    other formats, which the converter reads by itself. Pictures of a TIFF that may be of the label
-    are left out of its levels (`_shown`). Raises SlideError as `open_handle`.
+    other formats, which the converter reads by itself. A level of another shape than level 0 is
+    left out: it may be a picture of the label. Raises SlideError as `open_handle`.
     """
     handle = open_handle(path)
     try:
@@ -103,7 +102,7 @@ def pyramid_of(path: Path) -> Iterator[Pyramid | None]:
             yield None
         else:
             sizes = handle.level_dimensions
-            shown = _shown(path, sizes) if plain else range(len(sizes))
+            shown = [k for k, size in enumerate(sizes) if shows_the_same(sizes[0], size)]
             coded = coded_levels(path, sizes) if plain else ()
             yield Pyramid(
                 levels=_Chosen(handle, shown) if len(shown) < len(sizes) else handle,
@@ -115,25 +114,6 @@ def pyramid_of(path: Path) -> Iterator[Pyramid | None]:
             )
     finally:
         handle.close()
-
-
-def _shown(path: Path, sizes: Sequence[tuple[int, int]]) -> list[int]:
-    """Return the levels of a TIFF that show level 0.
-
-    OpenSlide lists any tiled picture. One of another shape, one that is named label, macro,
-    thumbnail or overview, and one that shows something else than the next finer level, or cannot
-    be compared with it, is none.
-    """
-    named = sizes_named_otherwise(path)
-    shown = [0]
-    # A handle of its own: an error ends all reading on a handle.
-    with closing(GeneralSlide(open_handle(path), path)) as slide:
-        for k, size in enumerate(sizes[1:], start=1):
-            if size in named or not shows_the_same(sizes[0], size):
-                continue
-            if shows_a_finer(slide.read_parts, (shown[-1], sizes[shown[-1]]), (k, size)):
-                shown.append(k)
-    return shown
 
 
 class _Chosen:

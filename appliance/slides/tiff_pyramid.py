@@ -26,18 +26,19 @@ from appliance.errors import SlideError
 from appliance.slides.direct_level import DirectLevel
 from appliance.slides.encoded import EncodedLevel
 from appliance.slides.header import shows_the_same, true_downsample
-from appliance.slides.likeness import LIKE, PLACES, likeness
 from appliance.slides.ome import is_ome
 from appliance.slides.tiff_index import tiff_reaches_end
 from appliance.slides.tiff_tiles import CODECS, is_color_tiled, level_of_page, tiff_pages
 from appliance.slides.tile_cache import TileCache
-from appliance.slides.trouble import TIFF_ERRORS
 from appliance.slides.untouched import open_untouched
 
 LEAST_STEP = 1.2
 """Least factor between the sizes of two levels."""
 LARGE = 4
 """Part of the largest picture's area from which on a picture is no label but another scene."""
+PLACES, LIKE, EVEN = 8, 0.5, 3.0
+"""Tiles of two pictures that are compared, their least correlation, and the spread in gray levels
+below which they show nothing."""
 UNITS_UM = {2: ("inch", 25400.0), 3: ("centimeter", 10000.0)}
 """Name and µm of ResolutionUnit (TIFF 6.0)."""
 TEXT_TAGS = ("DateTime", "DocumentName", "HostComputer", "Make", "Model", "Software")
@@ -190,7 +191,14 @@ def _likeness(path: Path, base: TiffPage, page: TiffPage) -> float:
             except (SlideError, OSError):
                 continue
             pairs.append((cv2.resize(fine, size, interpolation=cv2.INTER_AREA), coarse))
-    return likeness(pairs)
+    if not pairs:
+        return 1.0
+    both = [np.concatenate(side).astype(np.float32) for side in zip(*pairs, strict=True)]
+    # The colors of one stain are alike on any two slides; its structure is not.
+    shown = [(side - side.mean(axis=(0, 1))).ravel() for side in both]
+    if min(float(side.std()) for side in shown) < EVEN:
+        return 1.0
+    return float(np.asarray(np.corrcoef(shown[0], shown[1]))[0, 1])
 
 
 def _is_ome(tiff: TiffFile) -> bool:
@@ -223,17 +231,6 @@ def _is_named_otherwise(page: TiffPage) -> bool:
     """
     text = page.description
     return not is_ome(text) and _NO_LEVEL.search(text[:FIRST_CHARACTERS]) is not None
-
-
-def sizes_named_otherwise(path: Path) -> frozenset[tuple[int, int]]:
-    """Return the sizes (width, height) of the tiled pictures of a TIFF that say that they are no
-    level; none of a file that cannot be read here."""
-    try:
-        with TiffFile(path) as tiff:
-            pages = [page for page in tiff_pages(tiff) if page.is_tiled]
-            return frozenset(_size(page) for page in pages if _is_named_otherwise(page))
-    except TIFF_ERRORS:
-        return frozenset()
 
 
 def _header(tiff: TiffFile, base: TiffPage) -> dict[str, str]:
