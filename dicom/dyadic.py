@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 if TYPE_CHECKING:
     from dicom.pyramid_source import Levels
+
+PART_PX = 2048
+"""Edge of the part of a finer level that is read at once for a level that is made; also the
+greatest factor between these levels."""
 
 
 def power_of(base: tuple[int, int], level: tuple[int, int]) -> int | None:
@@ -63,7 +68,8 @@ def dyadic(levels: Levels) -> Levels:
 
     A small level's quotient of the sizes is far from the factor that it was shrunk by. A level of
     another factor is replaced by one of the next power of two, so that a viewer keeps a small
-    picture of a large slide.
+    picture of a large slide. It is made of the level of the next smaller power: one of another
+    factor may be a photograph of the label.
     """
     return levels if is_taken(levels) else _Dyadic(levels)
 
@@ -71,6 +77,11 @@ def dyadic(levels: Levels) -> Levels:
 def sources(levels: Levels) -> Sequence[int]:
     """Return which level of the file each of `dyadic` is read from."""
     return range(len(levels.level_dimensions)) if is_taken(levels) else _Dyadic(levels).sources
+
+
+def made_sizes(levels: Levels) -> frozenset[tuple[int, int]]:
+    """Return the sizes (width, height) of those of `dyadic` that the file does not hold."""
+    return frozenset() if is_taken(levels) else _Dyadic(levels).made_sizes
 
 
 class _Dyadic:
@@ -81,10 +92,14 @@ class _Dyadic:
         base = levels.level_dimensions[0]
         powers = _powers(levels)
         first = {power: k for k, power in reversed([*enumerate(powers)]) if power is not None}
+        exact = {n: k for n, k in first.items() if power_of(base, levels.level_dimensions[k]) == n}
         made: dict[int, int] = {}
         for k, down in enumerate(levels.level_downsamples):
-            if powers[k] is None and (power := _next(down)) not in first:
-                made.setdefault(power, k)
+            power = _next(down)
+            finer = max(n for n in exact if n < power or n == 1)
+            if powers[k] is None and power not in first and power // finer <= PART_PX:
+                made[power] = exact[finer]
+        self._of_source = {k: n for n, k in exact.items()}
         self._powers = sorted(first | made)
         self._is_made = [power in made for power in self._powers]
         self.sources = [(first | made)[power] for power in self._powers]
@@ -101,6 +116,11 @@ class _Dyadic:
             else levels.level_dimensions[first[power]]
             for power in self._powers
         ]
+        self.made_sizes = frozenset(
+            size
+            for size, is_made in zip(self.level_dimensions, self._is_made, strict=True)
+            if is_made
+        )
 
     def read_region(
         self, location: tuple[int, int], level: int, size: tuple[int, int]
@@ -112,8 +132,32 @@ class _Dyadic:
             # The reader finds the level's px by its own quotient.
             at = round(location[0] / factor * down), round(location[1] / factor * down)
             return read(at, source, size)
-        wide = max(1, round(size[0] * factor / down)), max(1, round(size[1] * factor / down))
-        return read(location, source, wide).resize(size, Image.Resampling.BOX)
+        return self._made(location, level, size)
+
+    def _made(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
+        """Return RGBA of a level that is made, as `read_region`: part by part."""
+        power, source = self._powers[level], self.sources[level]
+        of_source, down = self._of_source[source], self._levels.level_downsamples[source]
+        shrunk = power // of_source
+        edge = PART_PX // shrunk
+        made = Image.new("RGBA", size)
+        # Nothing is read beyond the edge of the slide.
+        ends = (
+            min(n, -(-whole // power) - at // power)
+            for n, whole, at in zip(size, self._levels.level_dimensions[0], location, strict=True)
+        )
+        across, along = (range(0, end, edge) for end in ends)
+        for x, y in product(across, along):
+            part = min(edge, size[0] - x), min(edge, size[1] - y)
+            # The reader finds the level's px by its own quotient.
+            at = tuple(
+                round((start + n * power) / of_source * down)
+                for start, n in zip(location, (x, y), strict=True)
+            )
+            finer = part[0] * shrunk, part[1] * shrunk
+            px = self._levels.read_region((at[0], at[1]), source, finer)
+            made.paste(px.resize(part, Image.Resampling.BOX), (x, y))
+        return made
 
 
 def _next(factor: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -187,21 +188,27 @@ class SlideUids:
             *(f"{name} {version(name)}" for name in libraries),
         )
 
-    def of(self, role: str) -> UID:
+    def of(self, role: str, *more: str) -> UID:
         """Return the UID of a role: series, specimen, pyramid, …"""
-        return UID(deterministic_uid(role, *self._parts))
+        return UID(deterministic_uid(role, *self._parts, *more))
 
 
-def uid_generator(uids: SlideUids) -> Any:
-    """Return wsidicom's generator of the instances' UIDs."""
+def uid_generator(uids: SlideUids, made: Collection[tuple[int, int]] = ()) -> Any:
+    """Return wsidicom's generator of the instances' UIDs.
+
+    `made` are the sizes (columns, rows) of levels that the file does not hold. Former editions made
+    them of other px.
+    """
     from wsidicom.metadata import CallableUidGenerator
 
     class Generator(CallableUidGenerator):
         """Generator of UIDs from flavor and size, which differ between levels."""
 
         def sop_uid(self, dataset: Dataset) -> UID:
-            flavor, columns = dataset.ImageType[2], dataset.TotalPixelMatrixColumns
-            return uids.of(f"{flavor} {columns} x {dataset.TotalPixelMatrixRows}")
+            flavor = dataset.ImageType[2]
+            columns, rows = dataset.TotalPixelMatrixColumns, dataset.TotalPixelMatrixRows
+            is_made = flavor == "VOLUME" and (columns, rows) in made
+            return uids.of(f"{flavor} {columns} x {rows}", *(("made",) if is_made else ()))
 
     count = iter(range(1_000_000))
     return Generator(lambda: uids.of(f"other {next(count)}"))

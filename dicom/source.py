@@ -19,7 +19,7 @@ from pydicom import Dataset
 
 from dicom.characters import CHARACTER_SET
 from dicom.concatenation import split_instance
-from dicom.dyadic import is_taken
+from dicom.dyadic import is_taken, made_sizes
 from dicom.errors import ObjectError, SourceError
 from dicom.header import DicomSlideFacts, read_headers, slide_facts
 from dicom.pyramid_source import (
@@ -201,12 +201,13 @@ def _convert(
     source, encoding = _source(pyramid, mpp, how)
     whole = pyramid is not None and pyramid.bounded
     uids = SlideUids(identity, mpp, how, own_frames=encoding is not None, whole=whole)
+    made = frozenset() if pyramid is None else made_sizes(pyramid.levels)
     written = WsiDicomizer.convert(
         path,
         out_dir,
         metadata=slide_metadata(identity, mpp, uids),
         tile_size=TILE_PX,
-        uid_generator=uid_generator(uids),
+        uid_generator=uid_generator(uids, made),
         include_label=with_label,
         include_overview=with_label,
         include_thumbnail=False,

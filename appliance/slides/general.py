@@ -26,7 +26,7 @@ from appliance.slides.encoded import Pixels
 from appliance.slides.header import shows_the_same
 from appliance.slides.ome import is_ome, ome_pictures
 from appliance.slides.tiff_index import TiffIndex, TiffIndexError
-from appliance.slides.tiff_pyramid import TiffPyramid, open_pyramid
+from appliance.slides.tiff_pyramid import TiffPyramid, open_pyramid, sizes_named_otherwise
 from appliance.slides.tiff_tiles import coded_levels
 from appliance.slides.trouble import (
     raise_if_short,
@@ -91,8 +91,9 @@ def pyramid_of(path: Path) -> Iterator[Pyramid | None]:
     """Open the levels of a TIFF whose compressed tiles are known, for conversion to DICOM.
 
     Also those of a file whose bounds leave out px, to which the converter would crop. None for
-    other formats, which the converter reads by itself. A level of another shape than level 0 is
-    left out: it may be a picture of the label. Raises SlideError as `open_handle`.
+    other formats, which the converter reads by itself. Pictures of a TIFF that may be of the label
+    are left out of its levels: those of another shape, and those that are named label, macro,
+    thumbnail or overview. Raises SlideError and OSError as `open_handle`.
     """
     handle = open_handle(path)
     try:
@@ -102,7 +103,11 @@ def pyramid_of(path: Path) -> Iterator[Pyramid | None]:
             yield None
         else:
             sizes = handle.level_dimensions
-            shown = [k for k, size in enumerate(sizes) if shows_the_same(sizes[0], size)]
+            # OpenSlide lists any tiled picture of a TIFF.
+            other = sizes_named_otherwise(path, sizes[0]) if plain else ()
+            shown = [
+                k for k, n in enumerate(sizes) if n not in other and shows_the_same(sizes[0], n)
+            ]
             coded = coded_levels(path, sizes) if plain else ()
             yield Pyramid(
                 levels=_Chosen(handle, shown) if len(shown) < len(sizes) else handle,

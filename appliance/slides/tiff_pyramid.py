@@ -8,6 +8,7 @@ that is used here, and raises OpenSlide's errors.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import weakref
@@ -30,6 +31,7 @@ from appliance.slides.ome import is_ome
 from appliance.slides.tiff_index import tiff_reaches_end
 from appliance.slides.tiff_tiles import CODECS, is_color_tiled, level_of_page, tiff_pages
 from appliance.slides.tile_cache import TileCache
+from appliance.slides.trouble import TIFF_ERRORS
 from appliance.slides.untouched import open_untouched
 
 LEAST_STEP = 1.2
@@ -43,7 +45,7 @@ UNITS_UM = {2: ("inch", 25400.0), 3: ("centimeter", 10000.0)}
 """Name and µm of ResolutionUnit (TIFF 6.0)."""
 TEXT_TAGS = ("DateTime", "DocumentName", "HostComputer", "Make", "Model", "Software")
 FIRST_CHARACTERS = 128
-"""Characters of a description in which Aperio names the picture; other fields follow."""
+"""Characters of a description in which a picture is named. Aperio's fields follow a `|`."""
 _NO_LEVEL = re.compile(r"\b(label|macro|thumbnail|overview)\b", re.IGNORECASE)
 """Word in the description of a picture that is no level."""
 _APERIO_FIELD = re.compile(r"\|\s*([^|=]+?)\s*=\s*([^|]*?)\s*(?=\||$)")
@@ -151,7 +153,7 @@ def _colored(tiff: TiffFile) -> list[TiffPage]:
         for page in tiff_pages(tiff)
         if is_color_tiled(page)
         and (page.photometric == PHOTOMETRIC.RGB or page.compression in CODECS)
-        and not _is_named_otherwise(page)
+        and not _other_names(page)
     ]
     return sorted(pages, key=_area, reverse=True)
 
@@ -224,13 +226,38 @@ def _size(page: TiffPage) -> tuple[int, int]:
     return page.imagewidth, page.imagelength
 
 
-def _is_named_otherwise(page: TiffPage) -> bool:
-    """Return whether a page says that it is no level, as Aperio's label and macro do.
+def _other_names(page: TiffPage) -> set[str]:
+    """Return the words by which a page says that it is no level, as Aperio's label and macro do.
 
     An OME document names all images of its file.
     """
     text = page.description
-    return not is_ome(text) and _NO_LEVEL.search(text[:FIRST_CHARACTERS]) is not None
+    if is_ome(text):
+        return set()
+    named = text[:FIRST_CHARACTERS]
+    if text.startswith("Aperio"):
+        named = named.split("|")[0]  # the title of the slide is among the fields
+    return {word.lower() for word in _NO_LEVEL.findall(named)}
+
+
+def sizes_named_otherwise(path: Path, base: tuple[int, int]) -> frozenset[tuple[int, int]]:
+    """Return the sizes (width, height) of which each tiled picture of a TIFF says that it is no
+    level.
+
+    A word that level 0, of size `base`, has too says nothing. None of a file that cannot be read
+    here; raises OSError where its disk cannot be read.
+    """
+    try:
+        with TiffFile(path) as tiff:
+            pages = [page for page in tiff_pages(tiff) if page.is_tiled]
+            named = [(_size(page), _other_names(page)) for page in pages]
+    except TIFF_ERRORS as err:
+        if isinstance(err, OSError) and err.errno not in (None, errno.EINVAL):
+            raise
+        return frozenset()
+    usual = {word for size, words in named if size == base for word in words}
+    levels = {size for size, words in named if not words - usual}
+    return frozenset({size for size, _ in named} - levels)
 
 
 def _header(tiff: TiffFile, base: TiffPage) -> dict[str, str]:

@@ -25,7 +25,9 @@ from pydicom.sr.coding import Code
 
 from appliance.slides.general import pyramid_of
 from dicom import source
+from dicom.dyadic import PART_PX, dyadic, made_sizes
 from dicom.errors import ObjectError, SourceError
+from dicom.slide_metadata import SlideUids
 from dicom.source import (
     ENCODED_AGAIN,
     PASSED_THROUGH,
@@ -277,6 +279,144 @@ def test_a_macro_among_the_levels_is_not_sent(
     for path in done.paths:
         shown = pixel_array(path).reshape(-1, 3).astype(int)
         assert (shown[:, 0] - shown[:, 2]).max() < 100  # no px of the red label
+
+
+def _pages(path: Path, pages: list[tuple[np.ndarray, str | None]], compression: str) -> Path:
+    """Write tiled pictures with their descriptions, the first as level 0."""
+    with tifffile.TiffWriter(path) as tiff:
+        for number, (image, text) in enumerate(pages):
+            tiff.write(
+                image, tile=(128, 128), photometric="rgb", compression=compression, metadata=None,
+                subfiletype=int(number > 0), description=text,
+            )  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize("aperio", [False, True])
+@pytest.mark.parametrize(
+    ("sizes", "label_px", "compression", "named"),
+    [
+        ([(1800, 1500), (600, 500)], (360, 300), "jpeg", True),
+        ([(1800, 1500), (900, 750)], (450, 375), "jpeg", True),
+        ([(1800, 1500), (900, 750)], (450, 375), "lzw", True),
+        ([(1800, 1500)], (376, 310), "jpeg", True),
+        ([(1800, 1500), (600, 500)], (360, 300), "jpeg", False),
+        ([(1800, 1500), (900, 750)], (376, 310), "lzw", False),
+        ([(1800, 1500)], (376, 310), "jpeg", False),
+    ],
+)
+def test_a_label_of_the_slides_shape_is_not_sent(
+    sizes: list[tuple[int, int]],
+    label_px: tuple[int, int],
+    compression: str,
+    named: bool,
+    aperio: bool,
+    tmp_path: Path,
+) -> None:
+    """An unnamed one, where its factor is no power of two."""
+    label = np.full((*label_px[::-1], 3), (255, 0, 0), np.uint8)
+    cv2.putText(label, "SMITH", (5, 150), cv2.FONT_HERSHEY_SIMPLEX, 3, (255, 255, 255), 5)
+    image = np.full((1500, 1800, 3), (90, 160, 160), np.uint8)
+    pages = []
+    for level in [*(cv2.resize(image, size) for size in sizes), label]:
+        name = "label" if named and level is label else ""
+        text = f"Aperio Image Library v1\n{name} {level.shape[1]}x{level.shape[0]}|MPP = 0.25"
+        pages.append((level, text if aperio else name or None))
+    slide = _pages(tmp_path / ("slide.svs" if aperio else "slide.tif"), pages, compression)
+    with openslide.OpenSlide(slide) as opened:
+        assert opened.level_dimensions[-1] == label_px
+    with pyramid_of(slide) as pyramid:
+        done = convert_slide(slide, tmp_path / "out", identity(), mpp=MPP, pyramid=pyramid)
+    assert len(done.paths) >= len(sizes)
+    for path in done.paths:
+        sent = pixel_array(path).reshape(-1, 3).astype(int)
+        assert (sent[:, 0] - sent[:, 2]).max() < 100  # no px of the red label
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "count"),
+    [
+        ("a.tif", [None, None, "Macro image"], 2),
+        ("b.tif", ["HER2, label-free", "HER2, label-free", "HER2, label-free"], 3),
+        ("c.tif", ["HER2, label-free", "HER2, label-free", "Macro image"], 2),
+        ("d.svs", ["Aperio v1|T = macro|MPP = 1", *["Aperio v1|T = macro|Title = label"] * 2], 3),
+        ("e.svs", ["Aperio v1|MPP = 1", "Aperio v1|Title = macro", "Aperio v1\nmacro 450x375"], 2),
+    ],
+)
+def test_a_picture_is_told_by_a_name_that_level_0_has_not(
+    name: str, texts: list[str | None], count: int, tmp_path: Path
+) -> None:
+    sizes = [(1800, 1500), (900, 750), (450, 375)]
+    with tifffile.TiffFile(_tiff(tmp_path / "levels.tif", sizes, "jpeg")) as tiff:
+        images = [page.asarray() for page in tiff.pages]
+    slide = _pages(tmp_path / name, list(zip(images, texts, strict=True)), "jpeg")
+    with pyramid_of(slide) as pyramid:
+        assert len(pyramid.levels.level_dimensions) == len(pyramid.coded) == count
+
+
+def test_a_level_of_the_size_of_a_named_picture_stays(tmp_path: Path) -> None:
+    image = np.full((1500, 1800, 3), 160, np.uint8)
+    small = cv2.resize(image, (900, 750))
+    slide = _pages(tmp_path / "a.svs", [
+        (image, "Aperio v1|MPP = 1"), (small, "Aperio v1|MPP = 2"), (small, "Aperio v1\nmacro"),
+    ], "jpeg")  # fmt: skip
+    with pyramid_of(slide) as pyramid:
+        assert (900, 750) in pyramid.levels.level_dimensions
+
+
+def test_a_slide_of_few_scanned_tiles_keeps_its_levels(tmp_path: Path) -> None:
+    slide = _tiff(tmp_path / "slide.tif", [(1800, 1500), (900, 750), (450, 375)], "jpeg")
+    with tifffile.TiffFile(slide) as tiff:
+        fields = [tiff.pages[0].tags[name] for name in ("TileOffsets", "TileByteCounts")]
+    data = bytearray(slide.read_bytes())
+    for field in fields:  # all but the first three tiles
+        width = {3: 2, 4: 4, 16: 8}[int(field.dtype)]
+        start = field.valueoffset + 3 * width
+        data[start : field.valueoffset + field.count * width] = bytes((field.count - 3) * width)
+    slide.write_bytes(data)
+    with pyramid_of(slide) as pyramid:
+        assert len(pyramid.levels.level_dimensions) == 3
+
+
+def test_a_level_is_made_of_one_of_a_power_of_two_part_by_part(tmp_path: Path) -> None:
+    """Large parts of level 0 are not held, whatever the factor; the odd level is not read."""
+    slide = _tiff(tmp_path / "slide.tif", [(4200, 3000), (1400, 1000), (46, 33)], "jpeg")
+    reads = []
+    with pyramid_of(slide) as pyramid:
+        levels = dyadic(pyramid.levels)
+        assert list(levels.level_downsamples) == [1, 4, 128]
+        assert made_sizes(pyramid.levels) == {(1050, 750), (32, 23)}
+        read = pyramid.levels.read_region
+
+        def counted(at: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
+            reads.append((level, max(size)))
+            return read(at, level, size)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pyramid.levels, "read_region", counted)
+            shown = [
+                np.asarray(levels.read_region((0, 0), k, levels.level_dimensions[k]))[..., :3]
+                for k in (1, 2)
+            ]
+    assert {level for level, _ in reads} == {0} and max(edge for _, edge in reads) <= PART_PX
+    whole = pixels(slide)
+    for factor, made in zip((4, 128), shown, strict=True):
+        part = whole[: made.shape[0] * factor, : made.shape[1] * factor]
+        wanted = cv2.resize(part, made.shape[1::-1], interpolation=cv2.INTER_AREA)
+        assert np.abs(made.astype(int) - wanted).max() <= 2
+
+
+def test_a_level_that_is_made_has_a_uid_of_its_own(tmp_path: Path) -> None:
+    """Former editions made it of other px, under the UID of its size."""
+    slide = _tiff(tmp_path / "slide.tif", [(1800, 1500), (600, 500)], "zlib")
+    with pyramid_of(slide) as pyramid:
+        done = convert_slide(slide, tmp_path / "out", identity(), mpp=MPP, pyramid=pyramid)
+    whole, made = read_headers(done.paths)
+    uids = SlideUids(identity(), MPP, done.how)
+    assert whole.SOPInstanceUID == uids.of("VOLUME 1800 x 1500")
+    assert made.TotalPixelMatrixColumns == 450
+    assert made.SOPInstanceUID != uids.of("VOLUME 450 x 375")
+    assert whole.SeriesInstanceUID == made.SeriesInstanceUID
 
 
 def test_what_is_no_slide_is_refused(tmp_path: Path) -> None:
