@@ -24,7 +24,7 @@ _PLACEHOLDERS = frozenset(_WORDS.split())
 """Texts that scanners and labs write where they know nothing: their letters and digits."""
 _LEAST_COMPONENT = 5
 """Fewest letters of a placeholder beside a name: Na and Null are names of families."""
-NO_PERSONS = frozenset({"AC", "ACSN", "AN", "ANC", "AND", "ANT", "VN"})
+ACCOUNT_TYPES = frozenset({"AC", "ACSN", "AN", "ANC", "AND", "ANT", "VN"})
 """Types of numbers (HL7 table 0203) of a patient's accounts, visits and orders."""
 _IDEOGRAPHIC = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 
@@ -163,8 +163,8 @@ def _may_correct(new: set[str], former: set[str]) -> bool:
     An unknown type is any of a person's: tables and orders of earlier editions state none.
     """
     if new and former:
-        return bool(new & former - NO_PERSONS)
-    return not NO_PERSONS & (new | former)
+        return bool(new & former - ACCOUNT_TYPES)
+    return not ACCOUNT_TYPES & (new | former)
 
 
 def _is_same_issuer(one: str, other: str) -> bool:

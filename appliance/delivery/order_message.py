@@ -37,7 +37,7 @@ from dicom.order import (
     fitting,
     fitting_name,
 )
-from dicom.patients import NO_PERSONS, NamedPatient
+from dicom.patients import ACCOUNT_TYPES, NamedPatient
 from dicom.request import OrderedRequest
 from dicom.study import LO_LENGTH, SH_LENGTH
 from dicom.uids import is_uid
@@ -247,7 +247,7 @@ def _other_ids(numbers: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 def _numbers(pid: Segment) -> list[tuple[str, str]]:
     """Patient IDs with their issuers (PID-3); that of the hospital first, those of visits last."""
     ranked = sorted(
-        _typed(pid), key=lambda each: (each[0] in NO_PERSONS, each[0] not in ("PI", "MR", "PT"))
+        _typed(pid), key=lambda each: (each[0] in ACCOUNT_TYPES, each[0] not in ("PI", "MR", "PT"))
     )
     return list(dict.fromkeys((number, issuer) for _, number, issuer in ranked))
 
@@ -255,7 +255,7 @@ def _numbers(pid: Segment) -> list[tuple[str, str]]:
 def _typed(pid: Segment) -> list[tuple[str, str, str]]:
     """Type, number and issuer of each ID."""
     return [
-        (piece(each, 5), piece(each, 1), whole(each, 4))
+        (piece(each, 5).upper(), piece(each, 1), whole(each, 4))
         for each in repetitions(pid, 3)
         if piece(each, 1)
     ]

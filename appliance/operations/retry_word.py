@@ -10,26 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from appliance.errors import LedgerError, SettingsError
-from appliance.intake.block import (
-    OPEN,
-    all_read,
-    make_ready,
-    reopen,
-)
+from appliance.intake.block import OPEN, all_read, make_ready, reopen
 from appliance.intake.content import EXCLUDED
 from appliance.intake.said import said_of
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.queries import PASSED
 from appliance.ledger.tables import CaseRow, SlideRow
 from appliance.ledger.transaction import Transaction
-from appliance.operations.audited import (
-    Word,
-    find_case,
-    find_slide,
-    note_word,
-    send_back,
-    service,
-)
+from appliance.operations.audited import Word, find_case, find_slide, note_word, send_back, service
 from appliance.operations.corrections import ENDED
 from appliance.operations.retry import retry_case
 from appliance.operations.signed import signed_by, signed_results

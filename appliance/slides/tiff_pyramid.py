@@ -46,7 +46,7 @@ UNITS_UM = {2: ("inch", 25400.0), 3: ("centimeter", 10000.0)}
 TEXT_TAGS = ("DateTime", "DocumentName", "HostComputer", "Make", "Model", "Software")
 FIRST_CHARACTERS = 128
 """Characters of a description in which a picture is named. Aperio's fields follow a `|`."""
-_NO_LEVEL = re.compile(r"\b(label|macro|thumbnail|overview)\b", re.IGNORECASE)
+_NO_LEVEL = re.compile(r"(?<![^\W\d_])(label|macro|thumbnail|overview)(?![^\W\d_])", re.IGNORECASE)
 """Word in the description of a picture that is no level."""
 _APERIO_FIELD = re.compile(r"\|\s*([^|=]+?)\s*=\s*([^|]*?)\s*(?=\||$)")
 

@@ -337,6 +337,8 @@ def test_a_label_of_the_slides_shape_is_not_sent(
     ("name", "texts", "count"),
     [
         ("a.tif", [None, None, "Macro image"], 2),
+        ("a.tif", [None, None, "slide_label"], 2),
+        ("a.tif", [None, None, "labeled tissue"], 3),
         ("b.tif", ["HER2, label-free", "HER2, label-free", "HER2, label-free"], 3),
         ("c.tif", ["HER2, label-free", "HER2, label-free", "Macro image"], 2),
         ("d.svs", ["Aperio v1|T = macro|MPP = 1", *["Aperio v1|T = macro|Title = label"] * 2], 3),

@@ -23,7 +23,7 @@ from appliance.settings.intake import Patients
 from appliance.settings.settings import Settings
 from appliance.words.say import say
 from dicom.order import Order, one_patient
-from dicom.patients import NamedPatient, another_patient, patient_differences
+from dicom.patients import NamedPatient, another_patient, patient_differences, without_given_up
 
 JANE: dict[str, Any] = {
     "patient_id": "PAT-0001",
@@ -377,3 +377,26 @@ def test_one_number_is_one_patient_as_far_as_the_rest_allows(
     is_other = far > 2 if all(issuers) else not (told == ["name"] and is_day)
     for pair in ((first, second), (second, first)):
         assert another_patient(*pair) == (told if is_other else [])
+
+
+@pytest.mark.parametrize(
+    ("types", "goes"),
+    [
+        (("MR", "MR"), True),
+        (("mr", "MR"), True),
+        (("", "MR"), True),  # tables, and orders of earlier editions, state no types
+        (("MR", ""), True),
+        (("MR", "AN"), False),
+        (("", "VN"), False),
+        (("MR", "NH"), False),
+    ],
+)
+def test_an_id_takes_the_place_of_one_that_may_be_of_its_type(
+    types: tuple[str, str], goes: bool
+) -> None:
+    former = NamedPatient(patient_id="4711", issuer="KLINIK", other_ids=("N1^^^NHS",))
+    stated = NamedPatient(patient_id="N1", issuer="NHS", other_ids=("5^^^KLINIK",))
+    ids = ("4711^^^KLINIK", "5^^^KLINIK")
+    typed = [f"{each}^{kind}" for each, kind in zip(ids, types, strict=True) if kind]
+    left = without_given_up(former, stated, typed=typed)
+    assert (left.patient_id, left.other_ids) == ("" if goes else "4711", ("N1^^^NHS",))
