@@ -83,7 +83,6 @@ def arrive(slide: Path, scans: Path, name: str) -> None:
 
 def other_page(browser: Browser, address: str) -> Page:
     page = browser.new_page(viewport={"width": 1240, "height": 470})
-    page.set_default_timeout(180_000)
     page.goto(address)
     wait_for_zoom(page)
     return page
@@ -167,7 +166,6 @@ def choose_first(page: Page, box: Locator, text: re.Pattern[str]) -> None:
 def try_pair(browser: Browser, address: str) -> Page:
     """Choose the pair on the page of the first run; return the page, which follows the pair."""
     page = browser.new_page(viewport={"width": 1280, "height": 720})
-    page.set_default_timeout(180_000)
     page.goto(f"{address}/first-run")
     form = page.locator('[data-testid="stForm"]').filter(has_text="Stained slide of the same block")
     expect(form).to_be_visible()
@@ -198,7 +196,6 @@ def test_a_case_is_seen_from_arrival_to_delivery(
     ):
         wait_for_ledger(config, daemon, daemon_log)
         page = browser.new_page(viewport={"width": 1400, "height": 950})
-        page.set_default_timeout(180_000)
         foreign: list[str] = []
         page.on(
             "request",
@@ -251,7 +248,6 @@ def test_a_case_is_seen_from_arrival_to_delivery(
 
         # A deep link shows the same page in another session.
         other = browser.new_context().new_page()
-        other.set_default_timeout(180_000)
         other.goto(page.url)
         expect(other.get_by_test_id("score")).to_have_text(score, timeout=180_000)
         assert not foreign, "the dashboard must work without any other machine"
@@ -269,7 +265,6 @@ def test_a_change_comes_to_the_page_by_itself(
     ledger = Ledger(load_settings(config).ledger_url)
     with dashboard_server(config, tmp_path / "dashboard.log") as address:
         page = browser.new_page()
-        page.set_default_timeout(180_000)
         page.goto(address)
         expect(page.get_by_text("No slide yet.")).to_be_visible(timeout=180_000)
         for number in range(3):

@@ -64,7 +64,6 @@ def test_a_hint_is_seen_until_the_score_supersedes_it(
         ):
             daemon.wait(lambda status: any(s["state"] == "read" for s in status["slides"]))
             page = browser.new_page()
-            page.set_default_timeout(180_000)
             open_case_page(page, address)
             hint = page.get_by_test_id("interim")
             expect(hint).to_contain_text("Interim, not a score:")

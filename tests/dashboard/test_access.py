@@ -351,7 +351,6 @@ def browser_page(twin_lab: Lab) -> Iterator[Page]:
         with dashboard_server(config, folder / "login.log") as address, open_browser() as browser:
             size = {"width": 1280, "height": 720}
             opened = browser.new_context(viewport=size, base_url=address).new_page()
-            opened.set_default_timeout(180_000)
             yield opened
     finally:
         users.file.unlink()
@@ -418,7 +417,6 @@ def test_people_sign_in_act_by_their_role_and_leave(browser_page: Page, twin_lab
 
 def test_a_page_goes_on_as_who_signs_in_beside(browser_page: Page) -> None:
     page, beside = browser_page, browser_page.context.new_page()
-    beside.set_default_timeout(180_000)
     page.goto("/worklist")
     enter(page, "anna")
     expect(page.get_by_role("link", name="Meyer^Anna: sign out")).to_be_visible()

@@ -165,7 +165,6 @@ def test_what_was_looked_for_is_in_no_referer_and_forms_name_their_page(
     try:
         with dashboard_server(config, folder / "log") as address, open_browser() as browser:
             shown = browser.new_page(base_url=address)
-            shown.set_default_timeout(180_000)
             shown.on("request", lambda each: asked.append(each))
             shown.goto("/worklist?find=S26-0000001")
             if login == "always":

@@ -40,7 +40,6 @@ def page(twin_lab: Lab) -> Iterator[Page]:
         open_browser() as browser,
     ):
         opened = browser.new_page(viewport={"width": 1280, "height": 720}, base_url=address)
-        opened.set_default_timeout(180_000)
         yield opened
 
 
