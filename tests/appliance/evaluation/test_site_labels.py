@@ -122,7 +122,7 @@ def test_an_image_that_exif_turns_and_its_mask_that_it_does_not_are_refused(tmp_
     (tmp_path / "images").mkdir()
     Image.fromarray(tile(1)).save(tmp_path / "images" / "a.png", exif=exif)
     save(tmp_path / "masks" / "a.png", np.ones((512, 512), dtype=np.uint8))
-    with pytest.raises(DataSetError, match=r"a\.png: turned by EXIF, and its mask is not"):
+    with pytest.raises(DataSetError, match=r"a\.png: turned by EXIF or XMP, and its mask is not"):
         judged(SiteLabels(path=tmp_path, mpp=0.2793), Task.TUMOR)
     samples = masked_samples(
         tmp_path / "images",
@@ -134,11 +134,11 @@ def test_an_image_that_exif_turns_and_its_mask_that_it_does_not_are_refused(tmp_
         white=(255, 255, 255),
         progress=silent,
     )
-    with pytest.raises(DataSetError, match=r"a\.png: turned by EXIF, and its mask is not"):
+    with pytest.raises(DataSetError, match=r"a\.png: turned by EXIF or XMP, and its mask is not"):
         list(samples)
     (image,) = find_images(tmp_path, Task.TUMOR, mpp=0.2793)
     judge: Any = SimpleNamespace(task=Task.TUMOR)
-    with pytest.raises(DataSetError, match=r"a\.png: turned by EXIF, and its mask is not"):
+    with pytest.raises(DataSetError, match=r"a\.png: turned by EXIF or XMP, and its mask is not"):
         judge_image(image, None, judge)
 
 
